@@ -1,0 +1,119 @@
+//! The few things the store does to files. Each write goes through here, so that a test can cut the store off
+//! at every single one of them and see what is left.
+use super::ReplicaError;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// What happens to the write at which the countdown ends, and to all after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Half of the write lands, then nothing: the process died.
+    Crash,
+    /// Half of the write lands, the call says "no space left"; later calls fail too until [`Storage::heal`].
+    Full,
+}
+
+/// Files of the store. `Default`: no faults.
+#[derive(Clone, Default)]
+pub struct Storage {
+    fault: Option<Arc<(AtomicI64, Fault)>>,
+}
+
+impl Storage {
+    /// Fails from the `writes`-th change of a file on. For tests of what a crash or a full disk leaves.
+    pub fn failing_after(writes: i64, fault: Fault) -> Self {
+        Self {
+            fault: Some(Arc::new((AtomicI64::new(writes), fault))),
+        }
+    }
+
+    /// There is room again.
+    pub fn heal(&self) {
+        if let Some(fault) = &self.fault {
+            fault.0.store(i64::MAX, Ordering::SeqCst);
+        }
+    }
+
+    /// How many of `bytes` to write, and whether to fail after that.
+    fn admit(&self, bytes: usize) -> (usize, std::io::Result<()>) {
+        let Some(fault) = &self.fault else {
+            return (bytes, Ok(()));
+        };
+        let left = fault.0.fetch_sub(1, Ordering::SeqCst);
+        if left > 0 {
+            return (bytes, Ok(()));
+        }
+        let error = match fault.1 {
+            Fault::Crash => std::io::Error::other("the test cut the store off here"),
+            Fault::Full => std::io::Error::from(std::io::ErrorKind::StorageFull),
+        };
+        (if left == 0 { bytes / 2 } else { 0 }, Err(error))
+    }
+
+    pub(super) fn create(&self, path: &Path, bytes: &[u8]) -> Result<File, ReplicaError> {
+        let (allowed, verdict) = self.admit(bytes.len());
+        let write = || {
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(path)?;
+            file.write_all(&bytes[..allowed])?;
+            file.sync_all()?;
+            Ok(file)
+        };
+        if allowed == 0 && verdict.is_err() {
+            return Err(ReplicaError::io("write", path, verdict.unwrap_err()));
+        }
+        let file = write().map_err(|e| ReplicaError::io("write", path, e))?;
+        verdict.map_err(|e| ReplicaError::io("write", path, e))?;
+        Ok(file)
+    }
+
+    pub(super) fn write_at(
+        &self,
+        file: &File,
+        path: &Path,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<(), ReplicaError> {
+        let (allowed, verdict) = self.admit(bytes.len());
+        file.write_all_at(&bytes[..allowed], offset)
+            .and(verdict)
+            .map_err(|e| ReplicaError::io("append to", path, e))
+    }
+
+    pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), ReplicaError> {
+        self.admit(0)
+            .1
+            .and_then(|()| file.sync_data())
+            .map_err(|e| ReplicaError::io("make durable", path, e))
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), ReplicaError> {
+        self.admit(0)
+            .1
+            .and_then(|()| std::fs::rename(from, to))
+            .map_err(|e| ReplicaError::io("publish", to, e))
+    }
+
+    pub(super) fn sync_folder(&self, folder: &Path) -> Result<(), ReplicaError> {
+        self.admit(0)
+            .1
+            .and_then(|()| File::open(folder)?.sync_all())
+            .map_err(|e| ReplicaError::io("make durable", folder, e))
+    }
+
+    pub(super) fn remove(&self, path: &Path) -> Result<(), ReplicaError> {
+        self.admit(0)
+            .1
+            .and_then(|()| std::fs::remove_file(path))
+            .map_err(|e| ReplicaError::io("remove", path, e))
+    }
+}
