@@ -1,1 +1,2 @@
-//! Filled by the commits that follow.
+//! The protected machine: what reads its disks.
+pub mod import;

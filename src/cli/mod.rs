@@ -1,1 +1,46 @@
-//! Filled by the commits that follow.
+//! The command line: one file per noun. Standard output carries data, standard error messages.
+mod failure;
+mod size;
+mod store;
+
+use clap::{Parser, Subcommand};
+pub use failure::Failure;
+
+/// Disaster recovery in one executable.
+#[derive(Parser)]
+#[command(name = "lifeboat", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  lifeboat store import --dir store --name web1 disk.img    take a recovery point of a disk
+  lifeboat store points --dir store web1                    list its recovery points
+  lifeboat store nbd --dir store web1 --listen unix:w.sock  offer the newest one as an NBD export
+  lifeboat store verify --dir store                         read everything, name any damage";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Work on a replica store from its folder alone: no server, no database
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+}
+
+/// Runs the command line; the exit code of the process.
+pub fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    let result = match cli.command {
+        Command::Store(command) => store::run(command),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(failure) => failure.print(),
+    }
+}

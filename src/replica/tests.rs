@@ -194,13 +194,13 @@ fn work(
     for round in 0..3u8 {
         let mut writer = store.begin(fixture.machine, u64::from(round) + 1)?;
         for part in 0..3u8 {
-            for disk in 0..2usize {
+            for (disk, model) in now.iter_mut().enumerate() {
                 let (first, byte) = (
                     u64::from(part) * 20 + u64::from(round),
                     1 + round * 16 + part * 2 + disk as u8,
                 );
                 writer.append(fixture.disks[disk], frame(first, 12, byte))?;
-                apply(&mut now[disk], first, 12, byte);
+                apply(model, first, 12, byte);
             }
             writer.flush()?;
             *flushed = now.clone();

@@ -115,6 +115,17 @@ impl MachineWriter {
         Ok(())
     }
 
+    /// Whether the store holds anything of the disk; a point names only disks of which it does.
+    pub fn has_data(&self, disk: DiskId) -> Result<bool, ReplicaError> {
+        let state = self.machine.state();
+        Ok(!state
+            .manifest
+            .disk(disk)
+            .ok_or(ReplicaError::NoDisk(disk))?
+            .layers
+            .is_empty())
+    }
+
     fn new_layer(&mut self, state: &mut State, disk: DiskId) -> Result<Arc<Layer>, ReplicaError> {
         let storage = &self.store.0.storage;
         let number = state.manifest.next_layer;

@@ -1,0 +1,110 @@
+//! What a person reads when a command fails: what happened, why it may be, what to do. And the exit code.
+use crate::replica::ReplicaError;
+use std::error::Error;
+
+/// Exit codes: 1 failed, 2 usage, 3 done but something is wrong, 5 not found, 6 conflict, 10 no store,
+/// 11 store locked, 12 wrong key.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+    pub causes: &'static str,
+    pub action: &'static str,
+}
+
+impl Failure {
+    pub fn print(&self) -> u8 {
+        eprintln!("error: {}", self.message);
+        eprintln!("possible causes: {}", self.causes);
+        eprintln!("recommended action: {}", self.action);
+        self.code
+    }
+}
+
+/// The error with all that caused it, each once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl From<ReplicaError> for Failure {
+    fn from(error: ReplicaError) -> Self {
+        let (code, causes, action) = match &error {
+            ReplicaError::Full { .. } => (
+                1,
+                "the file system of the store is full, or a quota is reached",
+                "make room or enlarge the file system, then run the command again; what was acknowledged is safe",
+            ),
+            ReplicaError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => (
+                10,
+                "the folder is not a replica store, or --dir names another folder",
+                "check --dir; a new store is made by: lifeboat store create --dir FOLDER",
+            ),
+            ReplicaError::Io { .. } => (
+                1,
+                "the medium or its permissions refuse the access",
+                "run as the owner of the store, and look at the kernel's log for errors of the medium",
+            ),
+            ReplicaError::Corrupt { .. } => (
+                1,
+                "bytes of the store were changed or lost beneath Lifeboat",
+                "see which recovery points are hit: lifeboat store verify --dir FOLDER; use another point",
+            ),
+            ReplicaError::Locked(_) => (
+                11,
+                "a server or another command works on this store",
+                "wait for it or stop it; reading commands work beside it",
+            ),
+            ReplicaError::WrongKey => (
+                12,
+                "--key-file names the key of another store, or the file was changed",
+                "give the vault key that the store was made with",
+            ),
+            ReplicaError::NoMachine(_) | ReplicaError::NoDisk(_) | ReplicaError::NoPoint(_) => (
+                5,
+                "the name or the id is misspelt, or retention has removed the point",
+                "list what there is: lifeboat store points --dir FOLDER",
+            ),
+            ReplicaError::SizeChanged { .. } => (
+                6,
+                "the disk was resized, or another disk is meant",
+                "import it under another machine name",
+            ),
+            _ => (
+                1,
+                "another session writes this machine, or its data was not made by Lifeboat",
+                "run it again",
+            ),
+        };
+        Self {
+            code,
+            message: chain(&error),
+            causes,
+            action,
+        }
+    }
+}
+
+/// An operating system error on something the person named.
+pub fn on_file(what: &str, path: &std::path::Path, error: std::io::Error) -> Failure {
+    Failure {
+        code: 1,
+        message: format!("cannot {what} {}: {}", path.display(), chain(&error)),
+        causes: "the file is missing, exists already, is in use, or may not be accessed by this user",
+        action: "check the path and its permissions",
+    }
+}
+
+pub fn not_found(message: String) -> Failure {
+    Failure {
+        code: 5,
+        message,
+        causes: "the name or the id is misspelt, or nothing was imported or replicated yet",
+        action: "list what there is: lifeboat store points --dir FOLDER",
+    }
+}
