@@ -2,6 +2,11 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    // Before anything else: the guard must be ready quickly and hold little memory.
+    if args.nth(1).is_some_and(|word| word == "freeze-guard") {
+        return ExitCode::from(lifeboat::agent::freeze::guard_main(args));
+    }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)

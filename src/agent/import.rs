@@ -98,25 +98,10 @@ pub fn import(
         .iter()
         .map(|path| Source::open(path))
         .collect::<Result<Vec<_>, _>>()?;
-    let known = store.machines().into_iter().find(|machine| machine.name == name);
-    let machine = known.as_ref().map_or_else(MachineId::new, |machine| machine.id);
-    store.register_machine(machine, name)?;
-    let mut ids: Vec<DiskId> = Vec::new();
-    let registered = store.disks(machine)?;
-    for (index, source) in sources.iter().enumerate() {
-        let id = registered.get(index).map_or_else(DiskId::new, |disk| disk.id);
-        store.register_disk(
-            machine,
-            DiskSpec {
-                id,
-                name: format!("disk{index}"),
-                size_bytes: source.size_bytes,
-            },
-        )?;
-        ids.push(id);
-    }
+    let sizes: Vec<u64> = sources.iter().map(|source| source.size_bytes).collect();
+    let (machine, ids) = register(store, name, &sizes)?;
     let total = sources.iter().map(|source| source.size_bytes).sum();
-    let mut writer = store.begin(machine, known.map_or(0, |machine| machine.generation))?;
+    let mut writer = store.begin(machine, generation(store, machine))?;
     let instant = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
     let (mut read_bytes, mut changed_bytes, mut stored_bytes) = (0, 0, 0);
     for (source, &disk) in sources.iter().zip(&ids) {
@@ -172,6 +157,37 @@ pub fn import(
         changed_bytes,
         stored_bytes,
     })
+}
+
+/// The machine of this name and its disks, in their order; made where they are new.
+pub fn register(store: &Store, name: &str, sizes: &[u64]) -> Result<(MachineId, Vec<DiskId>), ReplicaError> {
+    let known = store.machines().into_iter().find(|machine| machine.name == name);
+    let machine = known.map_or_else(MachineId::new, |machine| machine.id);
+    store.register_machine(machine, name)?;
+    let registered = store.disks(machine)?;
+    let mut ids = Vec::new();
+    for (index, &size_bytes) in sizes.iter().enumerate() {
+        let id = registered.get(index).map_or_else(DiskId::new, |disk| disk.id);
+        store.register_disk(
+            machine,
+            DiskSpec {
+                id,
+                name: format!("disk{index}"),
+                size_bytes,
+            },
+        )?;
+        ids.push(id);
+    }
+    Ok((machine, ids))
+}
+
+/// The generation that may write a machine's line now.
+pub fn generation(store: &Store, machine: MachineId) -> u64 {
+    store
+        .machines()
+        .into_iter()
+        .find(|known| known.id == machine)
+        .map_or(0, |known| known.generation)
 }
 
 fn differs(base: &Image, granule: u64, bytes: &[u8]) -> Result<bool, ReplicaError> {

@@ -1,2 +1,6 @@
-//! The protected machine: what reads its disks.
+//! The protected machine: what tracks, freezes and reads its disks.
+pub mod capture;
+pub mod cycle;
+pub mod freeze;
 pub mod import;
+pub mod mounts;

@@ -1,4 +1,5 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
+mod agent;
 mod failure;
 mod size;
 mod store;
@@ -15,6 +16,7 @@ pub struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
+  lifeboat agent replicate --dir store --name web1 /dev/sdb --every 30   points of a disk in use
   lifeboat store import --dir store --name web1 disk.img    take a recovery point of a disk
   lifeboat store points --dir store web1                    list its recovery points
   lifeboat store nbd --dir store web1 --listen unix:w.sock  offer the newest one as an NBD export
@@ -22,6 +24,9 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Subcommand)]
 enum Command {
+    /// On the protected machine: track, freeze and replicate its disks
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
     /// Work on a replica store from its folder alone: no server, no database
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -37,6 +42,7 @@ pub fn run() -> u8 {
         }
     };
     let result = match cli.command {
+        Command::Agent(command) => agent::run(command),
         Command::Store(command) => store::run(command),
     };
     match result {

@@ -42,7 +42,7 @@ pub struct Place {
     key_file: Option<PathBuf>,
     /// One JSON document on standard output
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Args)]
@@ -125,7 +125,7 @@ impl Place {
         )?)
     }
 
-    fn writable(&self) -> Result<Store, Failure> {
+    pub(super) fn writable(&self) -> Result<Store, Failure> {
         Ok(Store::open(&self.dir, &VaultKey::load(&self.key_file())?)?)
     }
 }
@@ -143,7 +143,7 @@ pub fn run(command: StoreCommand) -> Result<(), Failure> {
 }
 
 /// Prints data; a reader that went away is no error.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 

@@ -126,6 +126,11 @@ impl MachineWriter {
             .is_empty())
     }
 
+    /// Everything received of a disk, also what no point seals yet: for comparing.
+    pub fn latest(&self, disk: DiskId) -> Result<super::Image, ReplicaError> {
+        super::image_at(&self.machine, &mut self.machine.state(), disk, None)
+    }
+
     fn new_layer(&mut self, state: &mut State, disk: DiskId) -> Result<Arc<Layer>, ReplicaError> {
         let storage = &self.store.0.storage;
         let number = state.manifest.next_layer;

@@ -1,0 +1,165 @@
+//! `lifeboat agent`: on the protected machine.
+use super::failure::Failure;
+use super::size;
+use super::store::{Place, say};
+use crate::agent::capture::{self, CaptureError, DiskReader};
+use crate::agent::cycle::{self, CycleError, CycleSettings, ProtectedDisk};
+use crate::agent::import::{generation, register};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+#[derive(Subcommand)]
+pub enum AgentCommand {
+    /// Make recovery points of disks in use, in a store on this machine, until it is stopped
+    Replicate(ReplicateArgs),
+}
+
+#[derive(Args)]
+pub struct ReplicateArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Name of this machine in the store
+    #[arg(long)]
+    name: String,
+    /// All disks of the machine, whole ones, always in the same order
+    #[arg(required = true)]
+    disks: Vec<PathBuf>,
+    /// Seconds from one recovery point to the next
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    every: u64,
+    /// End after this many recovery points
+    #[arg(long)]
+    count: Option<u64>,
+    /// Longest freeze in milliseconds; the guard thaws then, and no point is made
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    freeze_deadline: u64,
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(
+        || error.to_string(),
+        |source| format!("{error}: {}", chain(source)),
+    )
+}
+
+impl From<CaptureError> for Failure {
+    fn from(error: CaptureError) -> Self {
+        let (causes, action) = match &error {
+            CaptureError::Unavailable(_) => (
+                "not root, or a kernel without BTF or with eBPF switched off",
+                "run as root on Linux 5.17 or newer; a disk that nothing writes to: lifeboat store import",
+            ),
+            CaptureError::NotRequestBased(_) => (
+                "the disk is a stack over other disks",
+                "protect the disks beneath it, or take points with lifeboat store import while nothing writes to it",
+            ),
+            CaptureError::Io { .. } => (
+                "no such disk, a partition instead of a whole disk, no permission, or a failing medium",
+                "name a whole disk and run as root; look at the kernel's log",
+            ),
+        };
+        Self {
+            code: 1,
+            message: chain(&error),
+            causes,
+            action,
+        }
+    }
+}
+
+impl From<CycleError> for Failure {
+    fn from(error: CycleError) -> Self {
+        let message = chain(&error);
+        match error {
+            CycleError::Ship(error) => error.into(),
+            CycleError::Capture(error) => error.into(),
+            CycleError::Freeze(_) => Self {
+                code: 1,
+                message,
+                causes: "a file system cannot be frozen, is frozen by another program, or the disk is very busy",
+                action: "nothing was lost and nothing stays frozen; see which program freezes, or raise --freeze-deadline",
+            },
+            _ => Self {
+                code: 1,
+                message,
+                causes: "more is written than can be copied, or memory is short",
+                action: "nothing was lost; the next point tries again",
+            },
+        }
+    }
+}
+
+pub fn run(command: AgentCommand) -> Result<(), Failure> {
+    match command {
+        AgentCommand::Replicate(args) => replicate(&args),
+    }
+}
+
+fn replicate(args: &ReplicateArgs) -> Result<(), Failure> {
+    capture::is_available()?;
+    let store = args.place.writable()?;
+    let sizes = args
+        .disks
+        .iter()
+        .map(|path| Ok(DiskReader::open(path)?.size_bytes()))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let (machine, ids) = register(&store, &args.name, &sizes)?;
+    let mut disks = args
+        .disks
+        .iter()
+        .zip(ids)
+        .map(|(path, id)| ProtectedDisk::open(path, id))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut writer = store.begin(machine, generation(&store, machine))?;
+    let guard = std::env::current_exe().map_err(|source| CycleError::Memory {
+        what: "find this program",
+        source,
+    })?;
+    let mut made = 0;
+    loop {
+        let begin = Instant::now();
+        let mut settings = CycleSettings {
+            guard: guard.clone(),
+            freeze_deadline: Duration::from_millis(args.freeze_deadline),
+            witness: None,
+            progress: &mut |_, _| (),
+        };
+        match cycle::run(&mut disks, &mut writer, &mut settings) {
+            Ok(report) => {
+                made += 1;
+                if args.place.json {
+                    say(&json!({
+                        "message_type": "status", "recoveryPoint": report.point, "consistency": report.consistency,
+                        "note": report.note, "freezeMs": report.freeze.as_secs_f64() * 1000.0,
+                        "shippedRawBytes": report.shipped_raw_bytes, "storedBytes": report.stored_bytes,
+                        "seconds": begin.elapsed().as_secs_f64(),
+                    })
+                    .to_string());
+                } else {
+                    say(&format!(
+                        "recovery point {} ({}): {} shipped, {} stored, frozen {:.0} ms {}",
+                        report.point,
+                        report.consistency,
+                        size::bytes(report.shipped_raw_bytes),
+                        size::bytes(report.stored_bytes),
+                        report.freeze.as_secs_f64() * 1000.0,
+                        report.note,
+                    ));
+                }
+            }
+            // No point this time, and nothing lost: the next cycle tries again.
+            Err(error @ (CycleError::TooBusy(_) | CycleError::Freeze(FreezeError::Deadline))) => {
+                eprintln!("no recovery point: {}", chain(&error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if args.count.is_some_and(|count| made >= count) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(args.every).saturating_sub(begin.elapsed()));
+    }
+}
+
+use crate::agent::freeze::FreezeError;

@@ -1,0 +1,69 @@
+//! Loop devices and mounts that go away with the test, also when it fails.
+#![allow(dead_code)] // each test file uses a part
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// True: the test cannot run here, and says why. Never in CI.
+pub fn lacks_root() -> bool {
+    // SAFETY: no arguments, no failure.
+    if unsafe { libc::geteuid() } == 0 {
+        return false;
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI runs as root");
+    eprintln!("skipped: needs root for loop devices and freezing");
+    true
+}
+
+pub fn ok(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed (tests/all.sh installs it): {error}"));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{program} {args:?}: {text}");
+    text
+}
+
+pub struct LoopDisk(pub PathBuf);
+
+impl LoopDisk {
+    /// Attaches a file, made with this size when it is new.
+    pub fn attach(file: &Path, size: u64) -> Self {
+        if !file.exists() {
+            std::fs::File::create(file).unwrap().set_len(size).unwrap();
+        }
+        let device = ok("losetup", &["--find", "--show", file.to_str().unwrap()]);
+        Self(PathBuf::from(device.trim()))
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
+    }
+}
+
+pub struct Mounted(pub PathBuf);
+
+impl Mounted {
+    pub fn new(device: &str, point: &Path, options: &str) -> Self {
+        std::fs::create_dir_all(point).unwrap();
+        ok("mount", &["-o", options, device, point.to_str().unwrap()]);
+        Self(point.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // SIGKILLed children may hold it a moment longer: lazily, so that nothing is left in any case.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
