@@ -1,0 +1,10 @@
+//! Recovery: the states of a replicated item, what is allowed in each and why not, and the runner that carries a failover
+//! out step by step.
+//!
+//! Knows `replica`, `export` and `target`; keeps nothing itself: what must survive a crash goes through [`Journal`], which
+//! the vault implements. The new state is journalled before its effects run, and every effect is safe to run twice.
+pub mod job;
+pub mod state;
+
+pub use job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
+pub use state::{ActiveLocation, Failover, Item, ProtectionState, TestFailoverState};

@@ -1,0 +1,143 @@
+//! The target site: machines started from replicas, and the networks they are put in.
+//!
+//! Last on the block's way: a machine reads its disks over NBD from `export`. Nothing here knows of vaults or jobs; orders
+//! come as plain values ([`MachineSpec`]). Every verb is safe to run twice.
+use crate::wire::facts::Firmware;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// All that is needed to start one machine. Stored in the machine's folder, so that a restarted server finds it again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineSpec {
+    /// Name at the target (`web1-asr`, `web1-test`): unique among running machines.
+    pub name: String,
+    /// Folder of this machine (`vms/<id>`): sockets, serial log, pid; made by `prepare`, removed by `destroy`.
+    pub folder: PathBuf,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    pub firmware: Firmware,
+    pub disk_bus: DiskBus,
+    /// In boot order; the first one boots.
+    pub disks: Vec<DiskAttachment>,
+    pub nics: Vec<Nic>,
+}
+
+/// A disk as the NBD server in this host offers it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskAttachment {
+    /// Unix socket of the NBD server.
+    pub socket: PathBuf,
+    /// NBD export name.
+    pub export: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DiskBus {
+    #[default]
+    VirtioBlk,
+    VirtioScsi,
+    Ahci,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Nic {
+    /// None: one is made up from the machine's name and the NIC's place.
+    pub mac: Option<String>,
+    pub network: Network,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Network {
+    /// Outgoing through the host's own addresses; ports of the host's loopback address lead into the machine.
+    User { forwards: Vec<Forward> },
+    /// A bridge in a network namespace of its own: machines keep their addresses and reach nothing else.
+    Isolated { name: String },
+    /// A bridge of the host that leads to the production network.
+    Bridge { name: String },
+}
+
+/// TCP port of 127.0.0.1 on the host to a port of the machine. `host_port` 0: a free one is chosen and shown in the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forward {
+    pub host_port: u16,
+    pub guest_port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineStatus {
+    pub power: Power,
+    /// Why it is not running, where that is known.
+    pub detail: String,
+    pub pid: Option<u32>,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// Ports that lead into the machine, with the host ports that were chosen.
+    pub forwards: Vec<Forward>,
+    /// First byte on the serial port since the start, in Unix nanoseconds.
+    pub first_output_unix_nanos: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Power {
+    Absent,
+    Stopped,
+    Running,
+    Paused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Asks the guest (ACPI power button), then powers off after the limit.
+    Graceful {
+        limit: std::time::Duration,
+    },
+    PowerOff,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error("{program} is not installed on the target")]
+    Missing { program: &'static str },
+    #[error("cannot {action} {object}")]
+    Io {
+        action: &'static str,
+        object: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the machine {machine} did not start: {detail}")]
+    DidNotStart { machine: String, detail: String },
+    #[error("the machine {machine} does not answer: {detail}")]
+    NoAnswer { machine: String, detail: String },
+    #[error("network {network}: {detail}")]
+    Network { network: String, detail: String },
+    #[error("not possible: {0}")]
+    Refused(String),
+}
+
+/// A hypervisor. Blocking calls; all verbs are safe to run twice.
+pub trait Compute: Send + Sync {
+    fn kind(&self) -> &'static str;
+    /// Whether machines can be started here at all; the error says what is missing.
+    fn check(&self) -> Result<(), TargetError>;
+    /// Makes the machine's folder and networks.
+    fn prepare(&self, spec: &MachineSpec) -> Result<(), TargetError>;
+    /// Starts it, or finds it running.
+    fn start(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError>;
+    fn stop(&self, spec: &MachineSpec, how: Stop) -> Result<(), TargetError>;
+    /// Powers off and removes all that `prepare` and `start` made.
+    fn destroy(&self, spec: &MachineSpec) -> Result<(), TargetError>;
+    fn status(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError>;
+    /// The log of the serial port; may not exist yet.
+    fn serial_log(&self, spec: &MachineSpec) -> PathBuf;
+    /// A PNG of the screen.
+    fn screenshot(&self, spec: &MachineSpec) -> Result<Vec<u8>, TargetError>;
+}
