@@ -9,6 +9,14 @@ use uuid::Uuid;
 #[serde(transparent)]
 pub struct JobId(pub Uuid);
 
+impl JobId {
+    /// A fresh id; ids made later sort later.
+    #[allow(clippy::new_without_default)] // a default id would be two different values
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
 impl std::fmt::Display for JobId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

@@ -3,8 +3,14 @@
 //!
 //! Knows `replica`, `export` and `target`; keeps nothing itself: what must survive a crash goes through [`Journal`], which
 //! the vault implements. The new state is journalled before its effects run, and every effect is safe to run twice.
+mod error;
 pub mod job;
+mod request;
+mod runner;
 pub mod state;
 
+pub use error::{RecoveryError, Refusal};
 pub use job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
-pub use state::{ActiveLocation, Failover, Item, ProtectionState, TestFailoverState};
+pub use request::{Operation, PointChoice, Request, Source};
+pub use runner::{Parts, Resumed, Runner};
+pub use state::{ActiveLocation, Failover, Item, ProtectionState, TargetSettings, TestFailoverState};

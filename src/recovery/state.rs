@@ -25,6 +25,21 @@ pub enum ProtectionState {
     DisablingFailed,
 }
 
+impl ProtectionState {
+    /// The source was fenced by a failover: its sessions are refused and its agent is told.
+    pub fn is_fenced(self) -> bool {
+        matches!(
+            self,
+            Self::UnplannedFailoverCompleting
+                | Self::UnplannedFailoverCompleted
+                | Self::UnplannedFailoverFailed
+                | Self::CommitFailoverInProgress
+                | Self::CommitFailoverCompleted
+                | Self::CommitFailoverFailed
+        )
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TestFailoverState {
     #[default]
