@@ -27,6 +27,20 @@ pub fn of_disk(device: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Every mount: its mount point and the device number of its source, where that is a device.
+pub fn table() -> Vec<(PathBuf, Option<u64>)> {
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    table
+        .split(|&byte| byte == b'\n')
+        .filter_map(parse)
+        .map(|(point, source)| {
+            let meta = std::fs::metadata(source).ok();
+            let device = meta.filter(|meta| meta.file_type().is_block_device());
+            (point, device.map(|meta| meta.rdev()))
+        })
+        .collect()
+}
+
 /// Device numbers of the disk and its partitions.
 fn devices_of(device: &Path) -> io::Result<HashSet<u64>> {
     let number = std::fs::metadata(device)?.rdev();

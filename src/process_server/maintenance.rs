@@ -55,7 +55,9 @@ impl Maintenance {
                     message: error.to_string(),
                 }),
                 // A full store thins all the same with the next round; others are repeated too.
-                Err(error) => tracing::warn!(machine = %machine.name, %error, "housekeeping of the store failed"),
+                Err(error) => {
+                    tracing::warn!(machine = %machine.name, %error, "housekeeping of the store failed")
+                }
             }
         }
     }

@@ -8,7 +8,8 @@ mod session;
 mod sessions;
 
 pub use maintenance::{Maintenance, RetentionOf};
-pub use session::ReplicationService;
+pub(crate) use session::blocking;
+pub use session::{ReplicationService, caller};
 pub use sessions::Sessions;
 
 use crate::block::{DiskId, MachineId};

@@ -79,7 +79,7 @@ impl Replication for ReplicationService {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let (machine, serial) = super::session::caller(&request)?;
+        let (machine, serial) = caller(&request)?;
         let admission = self.shared.admission.clone();
         blocking(move || admission.authenticate(machine, &serial))
             .await?
@@ -107,8 +107,8 @@ pub fn caller<T>(request: &Request<T>) -> Result<(MachineId, String), Status> {
     let first = certificates
         .first()
         .ok_or_else(|| no("this call needs a client certificate"))?;
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(first).map_err(|_| no("the client certificate cannot be read"))?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(first)
+        .map_err(|_| no("the client certificate cannot be read"))?;
     let name = certificate.subject().iter_common_name().next();
     let machine = name
         .and_then(|name| name.as_str().ok())
@@ -272,9 +272,7 @@ impl Worker {
 
     fn answer(&self, kind: Answer) {
         // Nobody to answer: the stream's end is seen by the reader.
-        let _ = self
-            .answers
-            .blocking_send(Ok(ServerMessage { kind: Some(kind) }));
+        let _ = self.answers.blocking_send(Ok(ServerMessage { kind: Some(kind) }));
     }
 
     fn work(
@@ -329,10 +327,18 @@ impl Worker {
     }
 
     fn seal(&mut self, seal: Seal) -> Result<(), Refused> {
-        let consistency = seal.consistency.parse().map_err(|_| broken("an unknown consistency"))?;
+        let consistency = seal
+            .consistency
+            .parse()
+            .map_err(|_| broken("an unknown consistency"))?;
         let mut note = seal.note;
         // A person reads it; a peer must not fill the manifest with it.
-        note.truncate((0..=1000).rev().find(|&at| note.is_char_boundary(at)).unwrap_or(0));
+        note.truncate(
+            (0..=1000)
+                .rev()
+                .find(|&at| note.is_char_boundary(at))
+                .unwrap_or(0),
+        );
         let spec = PointSpec {
             instant_unix_nanos: seal.instant_unix_nanos,
             consistency,

@@ -24,10 +24,16 @@ impl Refused {
     /// Carried by a call that fails: the words travel as metadata of the status, in JSON.
     pub fn status(&self) -> tonic::Status {
         let mut status = tonic::Status::failed_precondition(self.message.clone());
-        let words = serde_json::json!([self.code, self.message, self.possible_causes, self.recommended_action]);
-        status
-            .metadata_mut()
-            .insert_bin(KEY, tonic::metadata::MetadataValue::from_bytes(words.to_string().as_bytes()));
+        let words = serde_json::json!([
+            self.code,
+            self.message,
+            self.possible_causes,
+            self.recommended_action
+        ]);
+        status.metadata_mut().insert_bin(
+            KEY,
+            tonic::metadata::MetadataValue::from_bytes(words.to_string().as_bytes()),
+        );
         status
     }
 

@@ -143,7 +143,9 @@ impl ServerCertVerifier for PinnedCa {
             .iter()
             .find(|certificate| fingerprint(certificate) == self.expected)
         else {
-            let last = intermediates.last().map_or_else(|| fingerprint(end_entity), fingerprint);
+            let last = intermediates
+                .last()
+                .map_or_else(|| fingerprint(end_entity), fingerprint);
             self.keep(Err(last));
             return Err(CertificateError::UnknownIssuer.into());
         };
