@@ -4,3 +4,4 @@ pub mod cycle;
 pub mod freeze;
 pub mod import;
 pub mod mounts;
+pub mod sink;
