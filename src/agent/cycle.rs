@@ -9,13 +9,14 @@
 use super::capture::{AlignedBuffer, CaptureError, ChangeSource, DiskReader, EbpfSource};
 use super::freeze::{FreezeError, Guard};
 use super::mounts;
+use super::sink::{ShipError, Sink};
 use crate::block::{
     BLOCK_BYTES, BlockRange, Consistency, DiskId, ExtentSet, FRAME_RAW_BYTES_MAX, FrameBuilder,
     GRANULE_BYTES, PointId,
 };
-use crate::replica::{MachineWriter, PointSpec, ReplicaError};
-use bytes::Bytes;
+use crate::replica::PointSpec;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Read and frozen for at most this much; more is copied in another pass first.
@@ -34,7 +35,7 @@ pub enum CycleError {
     #[error(transparent)]
     Freeze(#[from] FreezeError),
     #[error(transparent)]
-    Ship(#[from] ReplicaError),
+    Ship(#[from] ShipError),
     #[error("cannot find the file systems of {path}")]
     Mounts { path: PathBuf, source: std::io::Error },
     #[error("cannot {what}")]
@@ -46,51 +47,8 @@ pub enum CycleError {
         "the disks change faster than they can be copied: {0} bytes were left at the freeze; no point was made"
     )]
     TooBusy(u64),
-}
-
-/// Where frames go: a store in this process, or a process server.
-pub trait Sink {
-    fn append(&mut self, disk: DiskId, frame: Bytes) -> Result<(), ReplicaError>;
-    /// On return all that was appended is durable at the target.
-    fn flush(&mut self) -> Result<(), ReplicaError>;
-    fn seal(&mut self, spec: PointSpec) -> Result<PointId, ReplicaError>;
-    /// BLAKE3 of what the target holds for these granules; None where it holds nothing to compare with.
-    fn digests(
-        &mut self,
-        disk: DiskId,
-        first: u64,
-        count: u64,
-    ) -> Result<Option<Vec<[u8; 32]>>, ReplicaError>;
-}
-
-impl Sink for MachineWriter {
-    fn append(&mut self, disk: DiskId, frame: Bytes) -> Result<(), ReplicaError> {
-        MachineWriter::append(self, disk, frame)
-    }
-
-    fn flush(&mut self) -> Result<(), ReplicaError> {
-        MachineWriter::flush(self)
-    }
-
-    fn seal(&mut self, spec: PointSpec) -> Result<PointId, ReplicaError> {
-        MachineWriter::seal(self, spec)
-    }
-
-    fn digests(
-        &mut self,
-        disk: DiskId,
-        first: u64,
-        count: u64,
-    ) -> Result<Option<Vec<[u8; 32]>>, ReplicaError> {
-        if !self.has_data(disk)? {
-            return Ok(None);
-        }
-        let image = self.latest(disk)?;
-        (first..first + count)
-            .map(|granule| image.granule_digest(granule))
-            .collect::<Result<_, _>>()
-            .map(Some)
-    }
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// A disk under replication.
@@ -100,6 +58,8 @@ pub struct ProtectedDisk {
     source: Box<dyn ChangeSource>,
     /// Known to differ from the target, beyond what the source will tell.
     dirty: ExtentSet,
+    /// Everything is to be compared with the target, whatever the source knows.
+    doubted: bool,
 }
 
 pub struct CycleSettings<'a> {
@@ -108,8 +68,37 @@ pub struct CycleSettings<'a> {
     pub freeze_deadline: Duration,
     /// Called while everything is frozen and after the last read: for tests that keep what the disk held.
     pub witness: Option<&'a mut dyn FnMut()>,
-    /// Bytes done and in all, of the comparison of a disk.
-    pub progress: &'a mut dyn FnMut(u64, u64),
+    /// Called after each chunk; must be quick.
+    pub progress: &'a mut dyn FnMut(Progress),
+    /// Nanoseconds of Unix time on the server's clock.
+    pub clock: &'a dyn Fn() -> i64,
+    /// Set: the cycle ends at the next chunk, with [`CycleError::Cancelled`]. Nothing is lost by it.
+    pub cancel: &'a AtomicBool,
+}
+
+/// What the cycle does with a disk at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The target holds nothing of the disk: everything is read and shipped.
+    InitialReplication,
+    /// Everything is read and what differs at the target is shipped.
+    Resynchronizing,
+    /// Changed blocks are copied.
+    Copying,
+    /// The blocks of the freeze are shipped.
+    Shipping,
+}
+
+/// How far the cycle is with a disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub disk: DiskId,
+    pub phase: Phase,
+    /// Bytes of this phase done, and in all.
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    /// Known to have changed and not yet durable at the target.
+    pub pending_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -135,7 +124,13 @@ impl ProtectedDisk {
             reader,
             source,
             dirty,
+            doubted: false,
         })
+    }
+
+    /// Resynchronize: the next cycle compares everything with the target.
+    pub fn doubt(&mut self) {
+        self.doubted = true;
     }
 
     pub fn size_bytes(&self) -> u64 {
@@ -215,13 +210,8 @@ pub fn run(
         raw_bytes: 0,
         stored_bytes: 0,
     };
-    for disk in disks.iter_mut().filter(|disk| disk.source.was_lost()) {
-        compare(
-            disk,
-            &mut ship,
-            &mut reserve[..GRANULE_BYTES * 16],
-            settings.progress,
-        )?;
+    for disk in disks.iter_mut().filter(|disk| (disk.doubted || disk.source.was_lost())) {
+        compare(disk, &mut ship, &mut reserve[..GRANULE_BYTES * 256], settings)?;
     }
     let mut passes = 0;
     loop {
@@ -235,7 +225,7 @@ pub fn run(
         }
         passes += 1;
         for disk in disks.iter_mut() {
-            copy(disk, &mut ship, &mut reserve[..FRAME_RAW_BYTES_MAX])?;
+            copy(disk, &mut ship, &mut reserve[..FRAME_RAW_BYTES_MAX], settings)?;
         }
     }
     let mut mount_points = Vec::new();
@@ -264,12 +254,13 @@ pub fn run(
         note: taken.note.clone(),
         freeze_micros: u32::try_from(taken.freeze.as_micros()).unwrap_or(u32::MAX),
     };
-    let point = sink.seal(spec)?;
+    let point = sink.seal(spec, raw)?;
     for (disk, stray) in disks.iter_mut().zip(taken.strays) {
         let mut done = std::mem::replace(&mut disk.dirty, stray);
         done.remove_all(&disk.dirty);
         disk.source.acknowledge(&done);
         disk.source.compared();
+        disk.doubted = false;
     }
     Ok(CycleReport {
         point,
@@ -300,7 +291,7 @@ fn take(
 ) -> Result<Taken, CycleError> {
     let guard = Guard::spawn(&settings.guard, mount_points, settings.freeze_deadline)?;
     let frozen = guard.freeze()?;
-    let instant = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let instant = (settings.clock)();
     let result = read_rest(disks, reserve);
     if let Some(witness) = &mut settings.witness {
         witness();
@@ -365,14 +356,37 @@ fn read_rest(disks: &mut [ProtectedDisk], reserve: &mut [u8]) -> Result<(), Cycl
     Ok(())
 }
 
+fn check_cancelled(settings: &CycleSettings) -> Result<(), CycleError> {
+    if settings.cancel.load(Ordering::Relaxed) {
+        return Err(CycleError::Cancelled);
+    }
+    Ok(())
+}
+
 /// One pass: reads and ships what is dirty; durable at the target on return.
-fn copy(disk: &mut ProtectedDisk, ship: &mut Shipper, buffer: &mut [u8]) -> Result<(), CycleError> {
+fn copy(
+    disk: &mut ProtectedDisk,
+    ship: &mut Shipper,
+    buffer: &mut [u8],
+    settings: &mut CycleSettings,
+) -> Result<(), CycleError> {
     let done = disk.dirty.clone();
     let mut left = done.clone();
+    let total_bytes = done.blocks() * BLOCK_BYTES as u64;
+    let mut done_bytes = 0;
     while let Some(range) = left.take_first(CHUNK_BLOCKS) {
+        check_cancelled(settings)?;
         let part = &mut buffer[..range.count as usize * BLOCK_BYTES];
         disk.reader.read(range.first, part)?;
         ship.push(disk.id, range.first, part)?;
+        done_bytes += range.count * BLOCK_BYTES as u64;
+        (settings.progress)(Progress {
+            disk: disk.id,
+            phase: Phase::Copying,
+            done_bytes,
+            total_bytes,
+            pending_bytes: total_bytes - done_bytes,
+        });
     }
     ship.send(disk.id)?;
     ship.sink.flush()?;
@@ -386,33 +400,56 @@ fn compare(
     disk: &mut ProtectedDisk,
     ship: &mut Shipper,
     buffer: &mut [u8],
-    progress: &mut dyn FnMut(u64, u64),
+    settings: &mut CycleSettings,
 ) -> Result<(), CycleError> {
     let at_once = (buffer.len() / GRANULE_BYTES) as u64;
     let per_granule = (GRANULE_BYTES / BLOCK_BYTES) as u64;
     let granules = disk.size_bytes().div_ceil(GRANULE_BYTES as u64);
+    let mut nothing_there = false;
     let mut granule = 0;
     while granule < granules {
+        check_cancelled(settings)?;
         let count = at_once.min(granules - granule);
         let offset = granule * GRANULE_BYTES as u64;
         let len = (disk.size_bytes() - offset).min(count * GRANULE_BYTES as u64) as usize;
         let whole = len.div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
         let first_block = granule * per_granule;
         disk.reader.read(first_block, &mut buffer[..whole])?;
-        match ship.sink.digests(disk.id, granule, count)? {
-            None => ship.push(disk.id, first_block, &buffer[..whole])?,
-            Some(digests) => {
-                for (index, digest) in digests.iter().enumerate() {
+        let differing = if nothing_there {
+            None
+        } else {
+            let digests: Vec<[u8; 32]> = buffer[..len]
+                .chunks(GRANULE_BYTES)
+                .map(|granule| *blake3::hash(granule).as_bytes())
+                .collect();
+            ship.sink.compare(disk.id, granule, &digests)?
+        };
+        match differing {
+            None => {
+                nothing_there = true;
+                ship.push(disk.id, first_block, &buffer[..whole])?;
+            }
+            Some(differing) => {
+                for (index, _) in differing.iter().enumerate().filter(|(_, differs)| **differs) {
                     let from = index * GRANULE_BYTES;
-                    if blake3::hash(&buffer[from..(from + GRANULE_BYTES).min(len)]).as_bytes() != digest {
-                        let part = &buffer[from..(from + GRANULE_BYTES).min(whole)];
-                        ship.push(disk.id, first_block + index as u64 * per_granule, part)?;
-                    }
+                    let part = &buffer[from..(from + GRANULE_BYTES).min(whole)];
+                    ship.push(disk.id, first_block + index as u64 * per_granule, part)?;
                 }
             }
         }
         granule += count;
-        progress(offset + len as u64, disk.size_bytes());
+        let done_bytes = offset + len as u64;
+        (settings.progress)(Progress {
+            disk: disk.id,
+            phase: if nothing_there {
+                Phase::InitialReplication
+            } else {
+                Phase::Resynchronizing
+            },
+            done_bytes,
+            total_bytes: disk.size_bytes(),
+            pending_bytes: disk.size_bytes() - done_bytes,
+        });
     }
     ship.send(disk.id)?;
     Ok(ship.sink.flush()?)

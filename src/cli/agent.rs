@@ -5,6 +5,7 @@ use super::store::{Place, say};
 use crate::agent::capture::{self, CaptureError, DiskReader};
 use crate::agent::cycle::{self, CycleError, CycleSettings, ProtectedDisk};
 use crate::agent::import::{generation, register};
+use crate::agent::sink::ShipError;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
@@ -73,7 +74,7 @@ impl From<CycleError> for Failure {
     fn from(error: CycleError) -> Self {
         let message = chain(&error);
         match error {
-            CycleError::Ship(error) => error.into(),
+            CycleError::Ship(ShipError::Replica(error)) => error.into(),
             CycleError::Capture(error) => error.into(),
             CycleError::Freeze(_) => Self {
                 code: 1,
@@ -124,7 +125,9 @@ fn replicate(args: &ReplicateArgs) -> Result<(), Failure> {
             guard: guard.clone(),
             freeze_deadline: Duration::from_millis(args.freeze_deadline),
             witness: None,
-            progress: &mut |_, _| (),
+            progress: &mut |_| (),
+            clock: &crate::rt::now_unix_nanos,
+            cancel: &std::sync::atomic::AtomicBool::new(false),
         };
         match cycle::run(&mut disks, &mut writer, &mut settings) {
             Ok(report) => {
