@@ -1,0 +1,205 @@
+//! Facts of the data plane: into live state at once, into the database by a thread of the vault.
+//!
+//! The thread also looks every few seconds at the health of each item and tells when an error came or went. Facts that do
+//! not fit into its queue lose their event, never their effect on live state.
+use super::{Health, HealthError, NewEvent, PointMark, Severity, Shared, Vault, VaultError, events, items};
+use crate::block::{Consistency, MachineId};
+use crate::recovery::{Journal, ProtectionState};
+use crate::rt::{Fact, Report, now_unix_nanos};
+use std::collections::HashMap;
+use std::sync::Weak;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+pub(super) const QUEUED_FACTS_MAX: usize = 4096;
+/// How often health is looked at; each look reads every item once.
+const HEALTH_PERIOD: Duration = Duration::from_secs(5);
+/// Rows of `changes` that are kept: what a live view may have missed and still catch up with.
+const CHANGES_KEPT: i64 = 20_000;
+
+pub(super) fn spawn(vault: &Vault, receiver: Receiver<Fact>) -> Result<(), VaultError> {
+    let shared = std::sync::Arc::downgrade(&vault.0);
+    std::thread::Builder::new()
+        .name("vault-facts".to_owned())
+        .spawn(move || run(&shared, &receiver))
+        .map_err(|error| VaultError::Database(Box::new(error)))?;
+    Ok(())
+}
+
+fn run(shared: &Weak<Shared>, receiver: &Receiver<Fact>) {
+    let mut known: HashMap<MachineId, Vec<HealthError>> = HashMap::new();
+    let mut look = Instant::now() + HEALTH_PERIOD;
+    loop {
+        let fact = match receiver.recv_timeout(look.saturating_duration_since(Instant::now())) {
+            Ok(fact) => Some(fact),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(shared) = shared.upgrade() else { return };
+        let vault = Vault(shared);
+        if let Some(fact) = fact
+            && let Err(error) = vault.keep(&fact)
+        {
+            tracing::warn!(?fact, ?error, "a fact was not kept");
+        }
+        if Instant::now() >= look {
+            if let Err(error) = vault.tell_of_health(&mut known, now_unix_nanos()) {
+                tracing::warn!(?error, "health was not looked at");
+            }
+            look = Instant::now() + HEALTH_PERIOD;
+        }
+    }
+}
+
+impl Report for Vault {
+    fn report(&self, fact: Fact) {
+        self.take_live(&fact);
+        let lasting = match &fact {
+            Fact::PointSealed { consistency, .. } => *consistency > Consistency::Fuzzy,
+            Fact::SessionOpened { .. } | Fact::SessionClosed { .. } | Fact::Thinned { .. } => false,
+            Fact::StoreFull { .. } | Fact::StoreHasRoom { .. } | Fact::Damaged { .. } => true,
+        };
+        if lasting && self.0.facts.try_send(fact).is_err() {
+            tracing::warn!("facts come faster than the database takes them");
+        }
+    }
+}
+
+impl Vault {
+    fn take_live(&self, fact: &Fact) {
+        match fact {
+            Fact::SessionOpened { machine, generation } => {
+                self.with_live(*machine, |live| live.session = Some(*generation));
+            }
+            Fact::SessionClosed { machine, reason } => self.with_live(*machine, |live| {
+                live.session = None;
+                live.session_ended.clone_from(reason);
+            }),
+            Fact::PointSealed {
+                machine,
+                point,
+                instant_unix_nanos,
+                consistency,
+                freeze_micros,
+                ..
+            } => self.with_live(*machine, |live| {
+                live.freeze_micros = *freeze_micros;
+                live.point(PointMark {
+                    id: *point,
+                    instant_unix_nanos: *instant_unix_nanos,
+                    consistency: *consistency,
+                });
+            }),
+            Fact::StoreFull { machine, message } => {
+                self.with_live(*machine, |live| live.store_full = Some(message.clone()));
+            }
+            Fact::StoreHasRoom { machine } => self.with_live(*machine, |live| live.store_full = None),
+            Fact::Damaged { machine, message } => {
+                self.with_live(*machine, |live| live.damaged(message.clone()));
+            }
+            Fact::Thinned { .. } => {}
+        }
+    }
+
+    /// What of a fact outlives the process.
+    pub(super) fn keep(&self, fact: &Fact) -> Result<(), VaultError> {
+        match fact {
+            Fact::PointSealed { machine, .. } => self.initial_replication_done(*machine),
+            Fact::Damaged { machine, message } => self.event(&NewEvent {
+                severity: Severity::Critical,
+                code: "ReplicaDamaged".to_owned(),
+                machine: Some(*machine),
+                job: None,
+                message: message.clone(),
+                possible_causes: "bytes of the store were changed or lost beneath Lifeboat".to_owned(),
+                recommended_action: "see which recovery points are hit: lifeboat store verify".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first good point ends the initial replication.
+    fn initial_replication_done(&self, machine: MachineId) -> Result<(), VaultError> {
+        // Most points change nothing: look without the writer's lock first.
+        match Journal::item(self, machine) {
+            Ok(item) if item.protection == ProtectionState::InitialReplicationInProgress => {}
+            _ => return Ok(()),
+        }
+        self.write(|transaction| {
+            let Some(row) = items::item(transaction, machine)? else {
+                return Ok(());
+            };
+            let mut item = row.item;
+            if item.protection != ProtectionState::InitialReplicationInProgress {
+                return Ok(());
+            }
+            item.protection = ProtectionState::Protected;
+            items::put_item(transaction, &item).map_err(|error| VaultError::Database(Box::new(error)))?;
+            items::protection_event(
+                transaction,
+                machine,
+                "Protected",
+                &format!(
+                    "{} is protected: its initial replication is complete and its first recovery point is at the target",
+                    item.name
+                ),
+            )
+        })
+    }
+
+    /// Tells of health errors that came or went since the last look.
+    pub(super) fn tell_of_health(
+        &self,
+        known: &mut HashMap<MachineId, Vec<HealthError>>,
+        now: i64,
+    ) -> Result<(), VaultError> {
+        let rows = self.all_items()?;
+        let mut seen = HashMap::new();
+        let mut news = Vec::new();
+        for row in &rows {
+            let machine = row.item.machine;
+            let errors = super::replication_health(row, &self.live(machine), now).errors;
+            let before = known.remove(&machine).unwrap_or_default();
+            for error in &errors {
+                if !before.iter().any(|old| old.code == error.code) {
+                    news.push(error.event(machine));
+                }
+            }
+            for old in &before {
+                if !errors.iter().any(|error| error.code == old.code) {
+                    news.push(NewEvent {
+                        severity: Severity::Information,
+                        code: format!("{}Over", old.code),
+                        machine: Some(machine),
+                        job: None,
+                        message: format!("over on {}: {}", row.item.name, old.summary),
+                        possible_causes: String::new(),
+                        recommended_action: String::new(),
+                    });
+                }
+            }
+            seen.insert(machine, errors);
+        }
+        *known = seen;
+        if news.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            for event in &news {
+                if let Some(machine) = event.machine {
+                    events::insert(transaction, events::vault_of(transaction, machine)?, event)?;
+                }
+            }
+            transaction.execute(
+                "DELETE FROM changes WHERE id <= (SELECT max(id) FROM changes) - ?1",
+                [CHANGES_KEPT],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Health of an item now.
+    pub fn health(&self, row: &super::ItemRow) -> Health {
+        super::replication_health(row, &self.live(row.item.machine), now_unix_nanos())
+    }
+}

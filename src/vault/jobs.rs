@@ -1,0 +1,166 @@
+//! Jobs in the database: written by the journal, listed for people.
+use super::{NewEvent, Severity, Vault, VaultError, events, items::scenario, json_column, vault_id, word};
+use crate::block::MachineId;
+use crate::recovery::{Job, JobId, JobKind, JobState, JournalError};
+use rusqlite::{OptionalExtension, Transaction, params};
+
+/// A job with the name that its machine has now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRow {
+    pub job: Job,
+    pub machine_name: String,
+}
+
+pub(super) fn job(transaction: &Transaction<'_>, id: JobId) -> Result<Option<Job>, VaultError> {
+    Ok(transaction
+        .prepare_cached("SELECT body FROM jobs WHERE id = ?1")?
+        .query_row([id.to_string()], |row| json_column(row, 0))
+        .optional()?)
+}
+
+pub(super) fn open_jobs(transaction: &Transaction<'_>) -> Result<Vec<Job>, VaultError> {
+    let jobs = transaction
+        .prepare_cached("SELECT body FROM jobs WHERE is_over = 0 ORDER BY created, id")?
+        .query_map([], |row| json_column(row, 0))?
+        .collect::<Result<_, _>>()?;
+    Ok(jobs)
+}
+
+pub(super) fn open_jobs_of(
+    transaction: &Transaction<'_>,
+    machine: MachineId,
+) -> Result<Vec<Job>, VaultError> {
+    let jobs = transaction
+        .prepare_cached("SELECT body FROM jobs WHERE is_over = 0 AND machine = ?1 ORDER BY created, id")?
+        .query_map([machine.to_string()], |row| json_column(row, 0))?
+        .collect::<Result<_, _>>()?;
+    Ok(jobs)
+}
+
+/// Keeps a job, and tells of its begin and its end. A job that is over stays over.
+pub(super) fn put_job(transaction: &Transaction<'_>, new: &Job, name: &str) -> Result<(), JournalError> {
+    let old = job(transaction, new.id)?;
+    if old.as_ref().is_some_and(|old| old.state.is_over()) && !new.state.is_over() {
+        return Err(JournalError::Conflict);
+    }
+    let run = || -> Result<(), VaultError> {
+        transaction
+            .prepare_cached(
+                "INSERT INTO jobs (id, machine, kind, state, is_over, created, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (id) DO UPDATE SET state = ?4, is_over = ?5, body = ?7",
+            )?
+            .execute(params![
+                new.id.to_string(),
+                new.machine.to_string(),
+                word(&new.kind)?,
+                word(&new.state)?,
+                new.state.is_over(),
+                new.created_unix_nanos,
+                serde_json::to_string(new)?
+            ])?;
+        if let Some(event) = news(old.as_ref(), new, name) {
+            events::insert(transaction, events::vault_of(transaction, new.machine)?, &event)?;
+        }
+        Ok(())
+    };
+    Ok(run()?)
+}
+
+fn news(old: Option<&Job>, new: &Job, name: &str) -> Option<NewEvent> {
+    let title = scenario(new.kind);
+    let (code, what) = match (old.map(|old| old.state), new.state) {
+        (None, JobState::NotStarted | JobState::InProgress) => ("JobStarted", "was started"),
+        (Some(old), _) if old.is_over() => return None,
+        (_, JobState::Succeeded) => ("JobSucceeded", "succeeded"),
+        (_, JobState::Failed) => ("JobFailed", "failed"),
+        (_, JobState::Cancelled) => ("JobCancelled", "was cancelled"),
+        _ => return None,
+    };
+    let error = new.error.as_ref().filter(|_| new.state == JobState::Failed);
+    // Red is for data at risk and machines that are down; a failed drill is neither.
+    let severity = match (new.state, new.kind) {
+        (JobState::Failed, JobKind::UnplannedFailover | JobKind::CommitFailover) => Severity::Critical,
+        (JobState::Failed, _) => Severity::Warning,
+        _ => Severity::Information,
+    };
+    let mut message = match new.state {
+        JobState::NotStarted | JobState::InProgress => format!("{title} of {name} {what} by {}", new.user),
+        _ => format!("{title} of {name} {what}"),
+    };
+    if let Some(error) = error {
+        message = format!("{message}: {}", error.message);
+    }
+    Some(NewEvent {
+        severity,
+        code: code.to_owned(),
+        machine: Some(new.machine),
+        job: Some(new.id),
+        message,
+        possible_causes: error
+            .map(|error| error.possible_causes.clone())
+            .unwrap_or_default(),
+        recommended_action: error
+            .map(|error| error.recommended_action.clone())
+            .unwrap_or_default(),
+    })
+}
+
+impl Vault {
+    pub fn job_row(&self, id: JobId) -> Result<JobRow, VaultError> {
+        self.read(|transaction| {
+            transaction
+                .prepare_cached(
+                    "SELECT jobs.body, machines.name FROM jobs JOIN machines ON machines.id = jobs.machine
+                     WHERE jobs.id = ?1",
+                )?
+                .query_row([id.to_string()], |row| {
+                    Ok(JobRow {
+                        job: json_column(row, 0)?,
+                        machine_name: row.get(1)?,
+                    })
+                })
+                .optional()?
+                .ok_or_else(|| VaultError::NotFound {
+                    what: "job",
+                    name: id.to_string(),
+                })
+        })
+    }
+
+    /// The newest first, from the one before `before`.
+    pub fn jobs(
+        &self,
+        vault: &str,
+        machine: Option<MachineId>,
+        state: Option<JobState>,
+        before: Option<JobId>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, VaultError> {
+        self.read(|transaction| {
+            let vault = vault_id(transaction, vault)?;
+            // Ids sort by age. `~` is after every id.
+            let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
+            let state = state.map(|state| word(&state)).transpose()?;
+            let machine = machine.map(|id| id.to_string());
+            let filter = if machine.is_some() {
+                "AND jobs.machine = ?3"
+            } else {
+                "AND ?3 IS NULL"
+            };
+            let rows = transaction
+                .prepare_cached(&format!(
+                    "SELECT jobs.body, machines.name FROM jobs JOIN machines ON machines.id = jobs.machine
+                     WHERE jobs.id < ?2 AND machines.vault = ?1 {filter} AND (?4 IS NULL OR jobs.state = ?4)
+                     ORDER BY jobs.id DESC LIMIT ?5"
+                ))?
+                .query_map(params![vault, before, machine, state, limit], |row| {
+                    Ok(JobRow {
+                        job: json_column(row, 0)?,
+                        machine_name: row.get(1)?,
+                    })
+                })?
+                .collect::<Result<_, _>>()?;
+            Ok(rows)
+        })
+    }
+}
