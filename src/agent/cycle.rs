@@ -210,7 +210,10 @@ pub fn run(
         raw_bytes: 0,
         stored_bytes: 0,
     };
-    for disk in disks.iter_mut().filter(|disk| (disk.doubted || disk.source.was_lost())) {
+    for disk in disks
+        .iter_mut()
+        .filter(|disk| disk.doubted || disk.source.was_lost())
+    {
         compare(disk, &mut ship, &mut reserve[..GRANULE_BYTES * 256], settings)?;
     }
     let mut passes = 0;

@@ -3,8 +3,10 @@
 mod control;
 mod listener;
 pub mod pki;
+mod reconcile;
 mod roster;
 
 pub use control::{ControlService, DEFAULT_CLIENT_LIFE};
 pub use listener::accept;
+pub use reconcile::Reconciler;
 pub use roster::Roster;

@@ -1,7 +1,7 @@
 //! Who is there: when each agent was heard last, which point of it was sealed last. In memory; a restarted server hears
 //! everybody again within a heartbeat.
 use super::control::admit_certificate;
-use crate::block::MachineId;
+use crate::block::{Consistency, MachineId};
 use crate::process_server::{Admission, Admitted, AdmittedDisk, RetentionOf, Sessions};
 use crate::recovery::Source;
 use crate::replica::{Retention, Store};
@@ -26,6 +26,8 @@ struct Known {
     heard: Option<Instant>,
     has_inventory: bool,
     last_point_unix_nanos: i64,
+    /// At least crash-consistent.
+    last_good_point_unix_nanos: i64,
 }
 
 impl Roster {
@@ -53,6 +55,13 @@ impl Roster {
         !entry.has_inventory
     }
 
+    /// Whether a point of the machine was sealed after this instant.
+    pub(super) fn has_point_since(&self, machine: MachineId, unix_nanos: i64) -> bool {
+        self.known()
+            .get(&machine)
+            .is_some_and(|known| known.last_good_point_unix_nanos > unix_nanos)
+    }
+
     /// Locks a machine out: its certificates are revoked and its session ended.
     pub fn revoke(&self, machine: MachineId) -> Result<(), crate::vault::VaultError> {
         self.vault.revoke(machine)?;
@@ -66,10 +75,17 @@ impl Report for Roster {
         if let Fact::PointSealed {
             machine,
             instant_unix_nanos,
+            consistency,
             ..
         } = &fact
         {
-            self.known().entry(*machine).or_default().last_point_unix_nanos = *instant_unix_nanos;
+            let mut known = self.known();
+            let entry = known.entry(*machine).or_default();
+            entry.last_point_unix_nanos = *instant_unix_nanos;
+            if *consistency > Consistency::Fuzzy {
+                entry.last_good_point_unix_nanos = *instant_unix_nanos;
+            }
+            drop(known);
             self.sealed.notify_all();
         }
         self.vault.report(fact);
@@ -120,7 +136,8 @@ impl Admission for Roster {
         Ok(Admitted {
             name: self
                 .vault
-                .machine_name(machine)
+                .machine(machine)
+                .map(|row| row.name)
                 .unwrap_or_else(|_| machine.to_string()),
             generation,
             disks: desired
