@@ -128,6 +128,11 @@ impl ProtectedDisk {
         })
     }
 
+    /// `ebpf` or `scan`.
+    pub fn capture(&self) -> &'static str {
+        "ebpf"
+    }
+
     /// Resynchronize: the next cycle compares everything with the target.
     pub fn doubt(&mut self) {
         self.doubted = true;

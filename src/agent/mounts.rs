@@ -41,6 +41,19 @@ pub fn table() -> Vec<(PathBuf, Option<u64>)> {
         .collect()
 }
 
+/// Whether this device is the disk or one of its partitions.
+pub fn is_on(number: u64, disk: &Path) -> io::Result<bool> {
+    Ok(devices_of(disk)?.contains(&number))
+}
+
+/// Whether the kernel can freeze a file system of this kind.
+pub fn can_freeze(file_system: &str) -> bool {
+    [
+        "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "nilfs2", "reiserfs",
+    ]
+    .contains(&file_system)
+}
+
 /// Device numbers of the disk and its partitions.
 fn devices_of(device: &Path) -> io::Result<HashSet<u64>> {
     let number = std::fs::metadata(device)?.rdev();

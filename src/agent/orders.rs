@@ -26,7 +26,11 @@ impl Orders {
                 .disks
                 .into_iter()
                 .filter_map(|disk| {
-                    Some((DiskId::from_slice(&disk.disk_id).ok()?, disk.stable_id, disk.size_bytes))
+                    Some((
+                        DiskId::from_slice(&disk.disk_id).ok()?,
+                        disk.stable_id,
+                        disk.size_bytes,
+                    ))
                 })
                 .collect(),
             every: Duration::from_secs(u64::from(desired.crash_consistent_seconds.max(1))),
@@ -72,7 +76,11 @@ impl OrderBook {
 
     pub fn give(&self, orders: Orders) {
         let mut state = self.state();
-        if state.orders.as_ref().is_some_and(|before| !orders.allows_what(before)) {
+        if state
+            .orders
+            .as_ref()
+            .is_some_and(|before| !orders.allows_what(before))
+        {
             self.0.cancel.store(true, Ordering::SeqCst);
         }
         state.orders = Some(orders);
@@ -85,9 +93,6 @@ impl OrderBook {
         self.0.changed.notify_all();
     }
 
-    pub fn is_stopping(&self) -> bool {
-        self.state().stopping
-    }
 
     pub fn now(&self) -> Option<Orders> {
         self.state().orders.clone()
@@ -181,7 +186,10 @@ mod tests {
             ..orders.clone()
         });
         assert!(!cancel.load(Ordering::SeqCst));
-        assert!(book.wait(Instant::now() + Duration::from_secs(60), |orders| orders.sync_request == 1));
+        assert!(book.wait(
+            Instant::now() + Duration::from_secs(60),
+            |orders| orders.sync_request == 1
+        ));
         book.give(Orders {
             generation: 2,
             ..orders.clone()

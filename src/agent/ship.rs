@@ -10,7 +10,7 @@ use crate::wire::proto::agent_message::Kind as Said;
 use crate::wire::proto::replication_client::ReplicationClient;
 use crate::wire::proto::server_message::Kind as Answer;
 use crate::wire::proto::{
-    AgentMessage, Compare, DesiredDisk, FrameMessage, Hello, Seal, ServerMessage, Welcome,
+    AgentMessage, Compare, DesiredDisk, FrameMessage, Hello, Seal, ServerDisk, ServerMessage, Welcome,
 };
 use crate::wire::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Refused};
 use bytes::Bytes;
@@ -50,7 +50,8 @@ pub struct Session {
     outgoing: mpsc::Sender<AgentMessage>,
     shared: Arc<Shared>,
     disks: Vec<DiskId>,
-    has_base: Vec<bool>,
+    /// In the order of `disks`: what the target holds of each.
+    bases: Vec<ServerDisk>,
     window_bytes: u64,
     sequence: u64,
     comparisons: u64,
@@ -181,7 +182,7 @@ impl Session {
             outgoing,
             shared,
             disks: spec.disks.iter().map(|(id, ..)| *id).collect(),
-            has_base: welcome.disks.iter().map(|disk| disk.has_base).collect(),
+            bases: welcome.disks,
             window_bytes: welcome.window_bytes.min(WINDOW_BYTES_MAX),
             sequence: 0,
             comparisons: 0,
@@ -191,10 +192,13 @@ impl Session {
         })
     }
 
-    /// Whether the target holds anything of this disk.
-    pub fn has_base(&self, disk: DiskId) -> bool {
-        self.index(disk)
-            .is_some_and(|index| self.has_base.get(index).copied().unwrap_or(false))
+    fn base(&self, disk: DiskId) -> Option<&ServerDisk> {
+        self.bases.get(self.index(disk)?)
+    }
+
+    /// Whether a recovery point holds this disk: only then do the changed bits tell all that the target lacks.
+    pub fn has_point(&self, disk: DiskId) -> bool {
+        self.base(disk).is_some_and(|base| base.has_point)
     }
 
     /// Why the target takes nothing now, if so.
@@ -368,7 +372,7 @@ impl Sink for Session {
         first_granule: u64,
         digests: &[[u8; 32]],
     ) -> Result<Option<Vec<bool>>, ShipError> {
-        if !self.has_base(disk) {
+        if !self.base(disk).is_some_and(|base| base.has_base) {
             return Ok(None);
         }
         let disk = self.disk(disk)?;

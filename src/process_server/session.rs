@@ -244,10 +244,12 @@ impl Worker {
         let disks = chosen(hello, &admitted)?;
         let store = shared.store.clone();
         let writer = register(&store, machine, &admitted).map_err(|error| of_store(&error))?;
+        let points = store.points(machine).map_err(|error| of_store(&error))?;
         let mut has_base = Vec::new();
         for disk in &disks {
             has_base.push(ServerDisk {
                 has_base: writer.has_data(*disk).map_err(|error| of_store(&error))?,
+                has_point: points.iter().any(|point| point.disks.contains(disk)),
             });
         }
         let worker = Self {

@@ -21,3 +21,13 @@ pub const DISKS_MAX: usize = 64;
 /// The name every server certificate bears besides its host's own: an agent trusts one private CA and this name, so a
 /// server may move to another address without new certificates.
 pub const SERVER_NAME: &str = "configuration-server.lifeboat";
+
+/// The rule for machine names: 1-63 letters, digits and hyphens, the first and the last no hyphen.
+pub fn is_machine_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}

@@ -56,6 +56,11 @@ fn mount_bpf_fs() -> Result<(), CaptureError> {
         .map_err(|e| failed("mount the bpf file system on", path, e.into()))
 }
 
+/// Ends the tracking of a disk for good, whoever began it.
+pub fn forget(disk: DiskId) {
+    EbpfSource::remove(&Path::new(BPF_FS).join("lifeboat").join(disk.to_string()));
+}
+
 /// The words of a map, shared with the kernel.
 struct Words {
     map: memmap2::MmapRaw,

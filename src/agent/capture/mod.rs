@@ -6,7 +6,7 @@
 mod ebpf;
 mod reader;
 
-pub use ebpf::{EbpfSource, is_available};
+pub use ebpf::{EbpfSource, forget, is_available};
 pub use reader::{AlignedBuffer, DiskReader};
 
 use crate::block::ExtentSet;
