@@ -77,9 +77,14 @@ pub fn run(
         counters,
         identities,
     };
+    // An agent whose replication ended must not go on beating as if all were well: whoever runs it starts it anew.
+    let over = stop.clone().drop_guard();
     let thread = std::thread::Builder::new()
         .name("replication".to_owned())
-        .spawn(move || replication.follow())?;
+        .spawn(move || {
+            let _over = over;
+            replication.follow();
+        })?;
     runtime.block_on(async {
         stop.cancelled().await;
         book.stop();
@@ -188,7 +193,11 @@ impl Replication {
             disks: orders.disks.clone(),
         };
         self.board.change().phase = "connecting".to_owned();
-        let channel = self.identities.borrow().channel();
+        let channel = {
+            // A channel is made inside the runtime that drives it.
+            let _runtime = self.runtime.enter();
+            self.identities.borrow().channel()
+        };
         let opened = channel
             .map_err(|error| ShipError::Disconnected(error.to_string()))
             .and_then(|channel| {

@@ -93,7 +93,6 @@ impl OrderBook {
         self.0.changed.notify_all();
     }
 
-
     pub fn now(&self) -> Option<Orders> {
         self.state().orders.clone()
     }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 /// What an agent may have sent and not seen acknowledged: enough to keep a disk busy over a link of 10 ms at 1 GB/s.
@@ -47,6 +48,8 @@ struct Shared {
     report: Arc<dyn Report>,
     sessions: Sessions,
     held: Arc<Semaphore>,
+    /// Sessions end by themselves; a server that stops waits for them.
+    tasks: TaskTracker,
 }
 
 impl ReplicationService {
@@ -55,6 +58,7 @@ impl ReplicationService {
         admission: Arc<dyn Admission>,
         report: Arc<dyn Report>,
         sessions: Sessions,
+        tasks: TaskTracker,
     ) -> Self {
         let shared = Shared {
             store,
@@ -62,6 +66,7 @@ impl ReplicationService {
             report,
             sessions,
             held: Arc::new(Semaphore::new(HELD_BYTES_MAX / PERMIT_BYTES)),
+            tasks,
         };
         Self {
             shared: Arc::new(shared),
@@ -85,7 +90,9 @@ impl Replication for ReplicationService {
             .await?
             .map_err(|refused| refused.status())?;
         let (answers, stream) = mpsc::channel(QUEUE_MESSAGES);
-        tokio::spawn(run(self.shared.clone(), machine, request.into_inner(), answers));
+        self.shared
+            .tasks
+            .spawn(run(self.shared.clone(), machine, request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

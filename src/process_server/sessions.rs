@@ -49,6 +49,14 @@ impl Sessions {
         }
     }
 
+    /// Ends every session: the server stops.
+    pub fn end_all(&self) {
+        self.open()
+            .by_machine
+            .values()
+            .for_each(|(_, token)| token.cancel());
+    }
+
     pub fn is_open(&self, machine: MachineId) -> bool {
         self.open().by_machine.contains_key(&machine)
     }
