@@ -23,6 +23,8 @@ pub struct ServerSettings {
     pub data_dir: PathBuf,
     /// Data port: agents dial it.
     pub data_listen: SocketAddr,
+    /// HTTPS port of API and web interface.
+    pub api_listen: SocketAddr,
     /// Names and addresses of this host, for the certificate that browsers see.
     pub names: Vec<String>,
     pub heartbeat: Duration,
@@ -33,10 +35,11 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    pub fn new(data_dir: PathBuf, data_listen: SocketAddr) -> Self {
+    pub fn new(data_dir: PathBuf, data_listen: SocketAddr, api_listen: SocketAddr) -> Self {
         Self {
             data_dir,
             data_listen,
+            api_listen,
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             heartbeat: Duration::from_secs(5),
             maintenance: Duration::from_secs(30),
@@ -75,6 +78,11 @@ pub struct Server {
     pub sessions: Sessions,
     /// Where the data port listens.
     pub data_address: SocketAddr,
+    /// Where the API listens.
+    pub api_address: SocketAddr,
+    pub data_dir: PathBuf,
+    /// Of the first administrator, when this start made it.
+    pub one_time_password: Option<String>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -124,6 +132,9 @@ impl Server {
             roster,
             sessions,
             data_address,
+            api_address: settings.api_listen,
+            data_dir: settings.data_dir.clone(),
+            one_time_password: None,
             stop,
             tasks,
         };

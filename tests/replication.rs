@@ -50,7 +50,11 @@ impl Site {
     }
 
     fn start(&mut self) {
-        let mut settings = ServerSettings::new(self.folder.path().join("data"), self.address);
+        let mut settings = ServerSettings::new(
+            self.folder.path().join("data"),
+            self.address,
+            "127.0.0.1:0".parse().unwrap(),
+        );
         settings.heartbeat = Duration::from_secs(1);
         settings.maintenance = Duration::from_secs(1);
         let server = self.runtime.block_on(Server::start(settings)).unwrap();

@@ -18,7 +18,7 @@ pub fn take(only: &[PathBuf]) -> Inventory {
     let uname = rustix::system::uname();
     let text = |cstr: &std::ffi::CStr| cstr.to_string_lossy().into_owned();
     Inventory {
-        host_name: text(uname.nodename()),
+        host_name: host_name(),
         os: os_name(),
         kernel: text(uname.release()),
         architecture: text(uname.machine()),
@@ -45,6 +45,10 @@ fn line(path: impl AsRef<Path>) -> Option<String> {
 /// Tells one boot of the kernel from the next.
 pub fn boot_id() -> String {
     line("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn os_name() -> String {
@@ -236,7 +240,8 @@ fn is_bootable(device: &Path) -> bool {
             .any(|entry| entry.starts_with(&ESP))
 }
 
-fn nics() -> Vec<NicFacts> {
+/// NICs except the loopback, by name.
+pub fn nics() -> Vec<NicFacts> {
     let gateways = gateways();
     let mut addresses = addresses();
     let mut nics: Vec<NicFacts> = std::fs::read_dir("/sys/class/net")

@@ -1,6 +1,7 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
 mod failure;
+mod serve;
 mod size;
 mod store;
 
@@ -16,7 +17,8 @@ pub struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  lifeboat agent replicate --dir store --name web1 /dev/sdb --every 30   points of a disk in use
+  lifeboat serve                                            run the server
+  lifeboat agent join --server HOST --fingerprint sha256:.. join a machine to it
   lifeboat store import --dir store --name web1 disk.img    take a recovery point of a disk
   lifeboat store points --dir store web1                    list its recovery points
   lifeboat store nbd --dir store web1 --listen unix:w.sock  offer the newest one as an NBD export
@@ -24,7 +26,9 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    /// On the protected machine: track, freeze and replicate its disks
+    /// Run the server: vault, configuration server, process server, target
+    Serve(serve::ServeArgs),
+    /// On the protected machine: join, run, status, doctor, install
     #[command(subcommand)]
     Agent(agent::AgentCommand),
     /// Work on a replica store from its folder alone: no server, no database
@@ -42,11 +46,26 @@ pub fn run() -> u8 {
         }
     };
     let result = match cli.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Agent(command) => agent::run(command),
         Command::Store(command) => store::run(command),
     };
     match result {
         Ok(()) => 0,
         Err(failure) => failure.print(),
+    }
+}
+
+/// Ends with the first SIGINT or SIGTERM.
+async fn until_signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
