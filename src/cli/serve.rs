@@ -92,13 +92,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 fn own_names() -> Vec<String> {
-    let inventory = crate::agent::inventory::take(&[PathBuf::new()]);
     let mut names = vec![
-        inventory.host_name,
+        inventory::host_name(),
         "localhost".to_owned(),
         "127.0.0.1".to_owned(),
     ];
-    for nic in inventory.nics {
+    for nic in inventory::nics() {
         for address in nic.addresses {
             let address = address.split('/').next().unwrap_or_default().to_owned();
             if !address.starts_with("fe80:") {
