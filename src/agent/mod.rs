@@ -4,4 +4,7 @@ pub mod cycle;
 pub mod freeze;
 pub mod import;
 pub mod mounts;
+mod shipper;
 pub mod sink;
+mod swap;
+mod window;

@@ -3,7 +3,7 @@ use super::failure::Failure;
 use super::size;
 use super::store::{Place, say};
 use crate::agent::capture::{self, CaptureError, DiskReader};
-use crate::agent::cycle::{self, CycleError, CycleSettings, ProtectedDisk};
+use crate::agent::cycle::{self, CycleError, CycleSettings, ProtectedDisk, Reserve};
 use crate::agent::import::{generation, register};
 use crate::agent::sink::ShipError;
 use clap::{Args, Subcommand};
@@ -52,9 +52,9 @@ impl From<CaptureError> for Failure {
                 "not root, or a kernel without BTF or with eBPF switched off",
                 "run as root on Linux 5.17 or newer; a disk that nothing writes to: lifeboat store import",
             ),
-            CaptureError::NotRequestBased(_) => (
-                "the disk is a stack over other disks",
-                "protect the disks beneath it, or take points with lifeboat store import while nothing writes to it",
+            CaptureError::NotADisk(_) => (
+                "a partition, a file or something else was named",
+                "name the whole disk; a file that nothing writes to: lifeboat store import",
             ),
             CaptureError::Io { .. } => (
                 "no such disk, a partition instead of a whole disk, no permission, or a failing medium",
@@ -119,24 +119,27 @@ fn replicate(args: &ReplicateArgs) -> Result<(), Failure> {
         source,
     })?;
     let mut made = 0;
+    let mut reserve = Reserve::new()?;
     loop {
         let begin = Instant::now();
         let mut settings = CycleSettings {
             guard: guard.clone(),
             freeze_deadline: Duration::from_millis(args.freeze_deadline),
+            quiet_patience: Duration::from_secs(2),
             witness: None,
             progress: &mut |_| (),
             clock: &crate::rt::now_unix_nanos,
             cancel: &std::sync::atomic::AtomicBool::new(false),
         };
-        match cycle::run(&mut disks, &mut writer, &mut settings) {
+        match cycle::run(&mut disks, &mut writer, &mut reserve, &mut settings) {
             Ok(report) => {
                 made += 1;
                 if args.place.json {
                     say(&json!({
                         "message_type": "status", "recoveryPoint": report.point, "consistency": report.consistency,
                         "note": report.note, "freezeMs": report.freeze.as_secs_f64() * 1000.0,
-                        "shippedRawBytes": report.shipped_raw_bytes, "storedBytes": report.stored_bytes,
+                        "comparedRawBytes": report.compared_raw_bytes, "changedRawBytes": report.changed_raw_bytes,
+                        "readBytes": report.read_bytes, "passes": report.passes, "storedBytes": report.stored_bytes,
                         "seconds": begin.elapsed().as_secs_f64(),
                     })
                     .to_string());
@@ -145,7 +148,7 @@ fn replicate(args: &ReplicateArgs) -> Result<(), Failure> {
                         "recovery point {} ({}): {} shipped, {} stored, frozen {:.0} ms {}",
                         report.point,
                         report.consistency,
-                        size::bytes(report.shipped_raw_bytes),
+                        size::bytes(report.compared_raw_bytes + report.changed_raw_bytes),
                         size::bytes(report.stored_bytes),
                         report.freeze.as_secs_f64() * 1000.0,
                         report.note,
