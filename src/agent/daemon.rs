@@ -8,7 +8,7 @@
 //! each time up to a limit, and opens the next one; what was not acknowledged is still marked. A crash of the agent leaves
 //! pinned maps that the next one takes up.
 use super::capture::{self, CaptureError};
-use super::cycle::{self, CycleError, CycleSettings, Phase, Progress, ProtectedDisk};
+use super::cycle::{self, CycleError, CycleSettings, Phase, Progress, ProtectedDisk, Reserve};
 use super::freeze::FreezeError;
 use super::heartbeat::Heart;
 use super::identity::Identity;
@@ -20,7 +20,8 @@ use super::status::{Board, DiskLive};
 use super::{inventory, status_socket};
 use crate::block::DiskId;
 use rand::RngExt;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -28,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How long a cycle looks for a quiet moment of file systems that cannot be frozen.
+const QUIET_PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct AgentSettings {
     /// Folder of the identity and of what must survive a restart.
@@ -186,7 +189,7 @@ impl Replication {
         };
         let resync = orders.resync_request;
         if self.kept.resynchronized() != resync {
-            disks.iter_mut().for_each(ProtectedDisk::doubt);
+            disks.iter_mut().for_each(ProtectedDisk::resynchronize);
         }
         let spec = SessionSpec {
             generation: orders.generation,
@@ -216,7 +219,7 @@ impl Replication {
         self.board.over(&["Disconnected", "Refused"]);
         self.book.set_clock_offset(session.clock_offset_nanos);
         for disk in disks.iter_mut().filter(|disk| !session.has_point(disk.id)) {
-            disk.doubt();
+            disk.resynchronize();
         }
         self.cycles(orders, &mut disks, &mut session)
     }
@@ -231,13 +234,10 @@ impl Replication {
                 ..DiskLive::default()
             };
             let found = inventory::find(stable_id, &self.only);
-            match found
-                .as_deref()
-                .map(|device| (device, ProtectedDisk::open(device, *id)))
-            {
+            match found.as_deref().map(|device| (device, open_disk(device, *id))) {
                 Some((device, Ok(disk))) if disk.size_bytes() == *size_bytes => {
                     state.device = device.display().to_string();
-                    state.capture = disk.capture().to_owned();
+                    state.capture = disk.kind().to_string();
                     state.state = "Protected".to_owned();
                     opened.push(disk);
                 }
@@ -311,15 +311,22 @@ impl Replication {
     }
 
     fn cycles(&mut self, orders: &Orders, disks: &mut [ProtectedDisk], session: &mut Session) -> Stopped {
+        let mut reserve = match Reserve::new() {
+            Ok(reserve) => reserve,
+            Err(error) => {
+                self.skipped(&error);
+                return Stopped::Failed;
+            }
+        };
         loop {
             let Some(now) = self.book.now() else {
                 return Stopped::Orders;
             };
             let (began, sync, resync) = (Instant::now(), now.sync_request, now.resync_request);
             if self.kept.resynchronized() != resync {
-                disks.iter_mut().for_each(ProtectedDisk::doubt);
+                disks.iter_mut().for_each(ProtectedDisk::resynchronize);
             }
-            match self.cycle(disks, session) {
+            match self.cycle(disks, session, &mut reserve) {
                 Ok(()) => {
                     if self.kept.resynchronized() != resync
                         && let Err(error) = self.kept.set_resynchronized(resync)
@@ -358,7 +365,12 @@ impl Replication {
         }
     }
 
-    fn cycle(&self, disks: &mut [ProtectedDisk], session: &mut Session) -> Result<(), CycleError> {
+    fn cycle(
+        &self,
+        disks: &mut [ProtectedDisk],
+        session: &mut Session,
+        reserve: &mut Reserve,
+    ) -> Result<(), CycleError> {
         let cancel = self.book.cancel();
         let board = self.board.clone();
         let mut progress = |progress: Progress| show(&board, progress);
@@ -366,12 +378,13 @@ impl Replication {
         let mut settings = CycleSettings {
             guard: self.settings.program.clone(),
             freeze_deadline: self.settings.freeze_deadline,
+            quiet_patience: QUIET_PATIENCE,
             witness: None,
             progress: &mut progress,
             clock: &clock,
             cancel: &cancel,
         };
-        let report = cycle::run(disks, session, &mut settings)?;
+        let report = cycle::run(disks, session, reserve, &mut settings)?;
         self.board.over(&["PointSkipped"]);
         let mut status = self.board.change();
         status.points += 1;
@@ -403,6 +416,16 @@ impl Replication {
         };
         self.board
             .trouble("PointSkipped", false, chain(error), causes, action);
+    }
+}
+
+/// Tracked where the kernel allows it, else compared for each point.
+fn open_disk(device: &Path, id: DiskId) -> Result<ProtectedDisk, CaptureError> {
+    let is_device = std::fs::metadata(device).is_ok_and(|meta| meta.file_type().is_block_device());
+    if is_device && capture::is_available().is_ok() {
+        ProtectedDisk::open(device, id)
+    } else {
+        ProtectedDisk::scan(device, id)
     }
 }
 

@@ -234,11 +234,7 @@ fn system_paths(inventory: &Inventory) -> Check {
             let Some((_, source)) = table.iter().rfind(|(point, _)| point == Path::new(path)) else {
                 return false; // not a mount of its own: it lies on its parent
             };
-            source.is_none_or(|number| {
-                !disks
-                    .iter()
-                    .any(|disk| mounts::is_on(number, Path::new(disk)).unwrap_or(false))
-            })
+            !disks.iter().any(|disk| mounts::is_on(source, Path::new(disk)))
         })
         .collect();
     check(

@@ -163,7 +163,7 @@ fn partitions(device: &Path, sys: &Path) -> Vec<PartitionFacts> {
             file_system: file_system(&path).unwrap_or_default().to_owned(),
             mount_points: mounted
                 .iter()
-                .filter(|(_, source)| number.is_some() && *source == number)
+                .filter(|(_, devices)| number.is_some_and(|number| devices.contains(&number)))
                 .map(|(point, _)| point.display().to_string())
                 .collect(),
             device: path.display().to_string(),
