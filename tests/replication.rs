@@ -293,3 +293,30 @@ fn who_may_not_join_is_told_why() {
         Err(JoinError::Tls(lifeboat::wire::tls::TlsError::Fingerprint))
     ));
 }
+
+#[test]
+fn a_store_that_lost_what_it_acknowledged_is_noticed() {
+    if lacks_root() {
+        return;
+    }
+    let mut site = Site::new();
+    let disk = LoopDisk::attach(&site.folder.path().join("disk"), 32 << 20);
+    scribble(&disk.0, 1);
+    let identity = site.join(&site.spec("web1", &disk.0)).unwrap();
+    let machine: MachineId = identity.machine_id.parse().unwrap();
+    let _agent = site.agent("web1");
+    site.protect(machine);
+    let (store, copy) = (site.folder.path().join("data/store"), site.folder.path().join("copy"));
+    site.stop();
+    ok("cp", &["-a", store.to_str().unwrap(), copy.to_str().unwrap()]);
+    site.start();
+    scribble(&disk.0, 2);
+    site.next_point(machine);
+    // The site's folder comes back from yesterday's backup: the agent's bits of what was shipped since are gone.
+    site.stop();
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&copy, &store).unwrap();
+    site.start();
+    site.next_point(machine);
+    site.check(machine, &disk.0);
+}

@@ -193,7 +193,10 @@ impl Replication {
         }
         let spec = SessionSpec {
             generation: orders.generation,
-            disks: orders.disks.clone(),
+            disks: disks
+                .iter()
+                .map(|disk| (disk.id, disk.size_bytes(), disk.last_point()))
+                .collect(),
         };
         self.board.change().phase = "connecting".to_owned();
         let channel = {

@@ -10,7 +10,7 @@ use crate::wire::proto::agent_message::Kind as Said;
 use crate::wire::proto::replication_client::ReplicationClient;
 use crate::wire::proto::server_message::Kind as Answer;
 use crate::wire::proto::{
-    AgentMessage, Compare, DesiredDisk, FrameMessage, Hello, Seal, ServerDisk, ServerMessage, Welcome,
+    AgentMessage, Compare, FrameMessage, Hello, HelloDisk, Seal, ServerDisk, ServerMessage, Welcome,
 };
 use crate::wire::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Refused};
 use bytes::Bytes;
@@ -35,8 +35,8 @@ const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct SessionSpec {
     pub generation: u64,
-    /// Id, stable id, bytes; in the order of the cycle's disks.
-    pub disks: Vec<(DiskId, String, u64)>,
+    /// Id, bytes, mark of the last point; in the order of the cycle's disks.
+    pub disks: Vec<(DiskId, u64, u64)>,
 }
 
 /// Counters of everything shipped, for the heartbeat.
@@ -154,10 +154,10 @@ impl Session {
             disks: spec
                 .disks
                 .iter()
-                .map(|(id, stable_id, size_bytes)| DesiredDisk {
+                .map(|(id, size_bytes, last_point)| HelloDisk {
                     disk_id: id.as_bytes().to_vec(),
-                    stable_id: stable_id.clone(),
                     size_bytes: *size_bytes,
+                    last_point: *last_point,
                 })
                 .collect(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -196,7 +196,8 @@ impl Session {
         self.bases.get(self.index(disk)?)
     }
 
-    /// Whether a recovery point holds this disk: only then do the changed bits tell all that the target lacks.
+    /// Whether the target holds the last point that was sealed of this disk: only then do the changed bits tell all that it
+    /// lacks.
     pub fn has_point(&self, disk: DiskId) -> bool {
         self.base(disk).is_some_and(|base| base.has_point)
     }

@@ -249,14 +249,17 @@ impl Worker {
         }
         let admitted = shared.admission.admit(machine, hello.generation)?;
         let disks = chosen(hello, &admitted)?;
+        let last_points: Vec<u64> = hello.disks.iter().map(|disk| disk.last_point).collect();
         let store = shared.store.clone();
         let writer = register(&store, machine, &admitted).map_err(|error| of_store(&error))?;
         let points = store.points(machine).map_err(|error| of_store(&error))?;
         let mut has_base = Vec::new();
-        for disk in &disks {
+        for (disk, last_point) in disks.iter().zip(&last_points) {
             has_base.push(ServerDisk {
                 has_base: writer.has_data(*disk).map_err(|error| of_store(&error))?,
-                has_point: points.iter().any(|point| point.disks.contains(disk)),
+                has_point: points
+                    .iter()
+                    .any(|point| point.id.mark() == *last_point && point.disks.contains(disk)),
             });
         }
         let worker = Self {

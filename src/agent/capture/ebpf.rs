@@ -6,7 +6,7 @@
 //! is removed and made anew, and [`was_lost`](ChangeSource::was_lost) says so.
 use super::bits::{Bits, outside};
 use super::{CaptureError, CaptureKind, ChangeSource};
-use crate::block::{BLOCK_BYTES, BlockRange, DiskId};
+use crate::block::{BLOCK_BYTES, BlockRange, DiskId, PointId};
 use aya::maps::{Map, MapData};
 use aya::programs::links::FdLink;
 use aya::programs::{BtfTracePoint, ProgramInfo};
@@ -437,8 +437,12 @@ impl ChangeSource for EbpfSource {
         words[OVERFLOWS].load(Ordering::SeqCst) != 0 || words[MISSES].load(Ordering::SeqCst) != self.misses()
     }
 
-    fn compared(&mut self) {
-        self.identity.words()[COMPARED].store(1, Ordering::SeqCst);
+    fn compared(&mut self, point: PointId) {
+        self.identity.words()[COMPARED].store(point.mark(), Ordering::SeqCst);
+    }
+
+    fn last_point(&self) -> u64 {
+        self.identity.words()[COMPARED].load(Ordering::SeqCst)
     }
 
     fn doubt(&mut self) {
