@@ -12,7 +12,7 @@ use lifeboat::server::{Server, ServerSettings};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::{LoopDisk, lacks_root, ok};
+use support::{LoopDisk, Mounted, lacks_root, ok};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +30,7 @@ fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 
 struct Site {
     runtime: tokio::runtime::Runtime,
+    _mounted: Option<Mounted>,
     folder: tempfile::TempDir,
     server: Option<Server>,
     address: SocketAddr,
@@ -37,10 +38,21 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// `store`: options of a tmpfs for the store alone.
+    fn on(store: Option<&str>) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let folder = tempfile::tempdir().unwrap();
+        let mounted = store.map(|options| {
+            let at = folder.path().join("data/store");
+            std::fs::create_dir_all(&at).unwrap();
+            Mounted::of_kind("tmpfs", "tmpfs", &at, options)
+        });
         let mut site = Self {
             runtime,
+            _mounted: mounted,
             folder,
             server: None,
             address: "127.0.0.1:0".parse().unwrap(),
@@ -306,7 +318,10 @@ fn a_store_that_lost_what_it_acknowledged_is_noticed() {
     let machine: MachineId = identity.machine_id.parse().unwrap();
     let _agent = site.agent("web1");
     site.protect(machine);
-    let (store, copy) = (site.folder.path().join("data/store"), site.folder.path().join("copy"));
+    let (store, copy) = (
+        site.folder.path().join("data/store"),
+        site.folder.path().join("copy"),
+    );
     site.stop();
     ok("cp", &["-a", store.to_str().unwrap(), copy.to_str().unwrap()]);
     site.start();
@@ -318,5 +333,48 @@ fn a_store_that_lost_what_it_acknowledged_is_noticed() {
     std::fs::rename(&copy, &store).unwrap();
     site.start();
     site.next_point(machine);
+    site.check(machine, &disk.0);
+}
+
+#[test]
+fn a_full_store_holds_replication_back_and_loses_nothing() {
+    if lacks_root() {
+        return;
+    }
+    let site = Site::on(Some("size=24m"));
+    let store = site.folder.path().join("data/store");
+    let file = site.folder.path().join("disk");
+    let disk = LoopDisk::attach(&file, 32 << 20);
+    // Does not compress: 40 MiB do not fit into 24 MiB.
+    let args = [
+        "if=/dev/urandom",
+        &format!("of={}", disk.path()),
+        "bs=1M",
+        "count=32",
+        "oflag=direct",
+    ];
+    ok("dd", &args);
+    let identity = site.join(&site.spec("web1", &disk.0)).unwrap();
+    let machine: MachineId = identity.machine_id.parse().unwrap();
+    let _agent = site.agent("web1");
+    let vault = &site.server().vault;
+    wait_for("an inventory", || vault.machine(machine).ok()?.inventory);
+    vault.enable(machine, "default", None, None, "test").unwrap();
+    wait_for("the alert", || vault.live(machine).store_full);
+    wait_for("the health error", || {
+        let health = vault.health(&vault.item_row(machine).ok()?);
+        health
+            .errors
+            .iter()
+            .any(|error| error.code == "StoreFull")
+            .then_some(())
+    });
+    assert_eq!(site.points(machine), 0);
+    ok("mount", &["-o", "remount,size=128m", store.to_str().unwrap()]);
+    wait_for("protection", || {
+        let state = vault.item(machine).ok()?.protection;
+        (state == ProtectionState::Protected).then_some(())
+    });
+    assert_eq!(vault.live(machine).store_full, None);
     site.check(machine, &disk.0);
 }

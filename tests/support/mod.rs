@@ -54,6 +54,15 @@ impl Drop for LoopDisk {
 pub struct Mounted(pub PathBuf);
 
 impl Mounted {
+    /// With the kind named: for file systems without a device.
+    pub fn of_kind(kind: &str, source: &str, point: &Path, options: &str) -> Self {
+        ok(
+            "mount",
+            &["-t", kind, "-o", options, source, point.to_str().unwrap()],
+        );
+        Self(point.to_owned())
+    }
+
     pub fn new(device: &str, point: &Path, options: &str) -> Self {
         std::fs::create_dir_all(point).unwrap();
         ok("mount", &["-o", options, device, point.to_str().unwrap()]);
