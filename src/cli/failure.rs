@@ -90,6 +90,18 @@ impl From<ReplicaError> for Failure {
     }
 }
 
+impl From<crate::lab::LabError> for Failure {
+    fn from(error: crate::lab::LabError) -> Self {
+        let (causes, action) = error.advice();
+        Self {
+            code: 1,
+            message: chain(&error),
+            causes,
+            action,
+        }
+    }
+}
+
 /// An operating system error on something the person named.
 pub fn on_file(what: &str, path: &std::path::Path, error: std::io::Error) -> Failure {
     Failure {
