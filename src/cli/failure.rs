@@ -91,6 +91,18 @@ impl From<ReplicaError> for Failure {
     }
 }
 
+impl From<crate::lab::LabError> for Failure {
+    fn from(error: crate::lab::LabError) -> Self {
+        let (causes, action) = error.advice();
+        Self {
+            code: 1,
+            message: chain(&error),
+            causes: causes.into(),
+            action: action.into(),
+        }
+    }
+}
+
 /// Something that is not the person's doing.
 pub fn failed(what: &str, error: &dyn Error) -> Failure {
     Failure {

@@ -5,6 +5,7 @@ mod serve;
 mod size;
 mod store;
 
+use crate::lab::LabError;
 use clap::{Parser, Subcommand};
 pub use failure::Failure;
 
@@ -34,6 +35,12 @@ enum Command {
     /// Work on a replica store from its folder alone: no server, no database
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// The ledger writer of a machine of the lab
+    #[command(hide = true)]
+    LabWorkload(crate::lab::workload::WorkloadArgs),
+    /// What a booted machine of the lab runs
+    #[command(hide = true)]
+    LabGuest(crate::lab::guest::GuestArgs),
 }
 
 /// Runs the command line; the exit code of the process.
@@ -49,6 +56,11 @@ pub fn run() -> u8 {
         Command::Serve(args) => serve::run(&args),
         Command::Agent(command) => agent::run(command),
         Command::Store(command) => store::run(command),
+        Command::LabWorkload(args) => {
+            crate::lab::workload::main(&args).map_err(|error| LabError::from(error).into())
+        }
+        Command::LabGuest(args) => crate::lab::guest::main(&args)
+            .map_err(|error| failure::on_file("serve the report of", &args.folder, error)),
     };
     match result {
         Ok(()) => 0,
