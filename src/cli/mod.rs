@@ -1,6 +1,7 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
 mod failure;
+mod lab;
 mod serve;
 mod size;
 mod store;
@@ -18,6 +19,7 @@ pub struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
+  lifeboat lab --tour                                       see the whole lifecycle on this computer
   lifeboat serve                                            run the server
   lifeboat agent join --server HOST --fingerprint sha256:.. join a machine to it
   lifeboat store import --dir store --name web1 disk.img    take a recovery point of a disk
@@ -32,6 +34,8 @@ enum Command {
     /// On the protected machine: join, run, status, doctor, install
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// A whole site with protected machines on this computer, for trying and for training
+    Lab(lab::LabArgs),
     /// Work on a replica store from its folder alone: no server, no database
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -55,6 +59,7 @@ pub fn run() -> u8 {
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Agent(command) => agent::run(command),
+        Command::Lab(args) => lab::run(&args),
         Command::Store(command) => store::run(command),
         Command::LabWorkload(args) => {
             crate::lab::workload::main(&args).map_err(|error| LabError::from(error).into())

@@ -28,6 +28,9 @@ pub struct ServeArgs {
     /// Seconds between two heartbeats of an agent
     #[arg(long, env = "LIFEBOAT_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     heartbeat: u64,
+    /// One line of JSON on standard output when the server is ready: addresses, fingerprint, where the passphrase is
+    #[arg(long)]
+    json: bool,
 }
 
 /// As root the system's folder, else one beside the caller.
@@ -84,6 +87,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         let server = Server::start(settings).await?;
         greet(&server);
+        if args.json {
+            super::store::say(&ready(&server).to_string());
+        }
         super::until_signalled().await;
         eprintln!("stopping; running machines go on running");
         server.stop().await;
@@ -108,6 +114,18 @@ fn own_names() -> Vec<String> {
     names.retain(|name| !name.is_empty());
     names.dedup();
     names
+}
+
+fn ready(server: &Server) -> serde_json::Value {
+    serde_json::json!({
+        "message_type": "status",
+        "dataAddress": server.data_address.to_string(),
+        "apiUrl": format!("https://{}/", server.api_address),
+        "fingerprint": server.pki.fingerprint().unwrap_or_default(),
+        "passphraseFile": server.data_dir.join("pki/passphrase"),
+        "apiSocket": server.data_dir.join("api.sock"),
+        "oneTimePassword": server.one_time_password,
+    })
 }
 
 /// What a person needs next, on standard error. The one-time password is shown once and kept nowhere in clear.

@@ -38,6 +38,12 @@ pub enum LabError {
     },
     #[error("the workload of {machine} ended: {detail}")]
     Workload { machine: String, detail: String },
+    #[error("the server refused {call}: {detail}")]
+    Server { call: String, detail: String },
+    #[error("waited {seconds} s in vain for {what}")]
+    TimedOut { what: String, seconds: u64 },
+    #[error("interrupted")]
+    Interrupted,
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -78,6 +84,11 @@ impl LabError {
                 "the disk is full or failed, or its ledger was changed by someone else",
                 "read the message above; a machine with a broken ledger must be built again",
             ),
+            Self::Server { .. } | Self::TimedOut { .. } => (
+                "the machine is too busy for the lab, or something in it is broken",
+                "look at the logs in the lab's folder (--keep keeps it)",
+            ),
+            Self::Interrupted => ("Ctrl-C", "start it again"),
             Self::Io { .. } | Self::Program { .. } | Self::PartitionTable { .. } => (
                 "no room, no right, or no network",
                 "read the message above; loop devices and mounts need root",
