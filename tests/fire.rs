@@ -11,6 +11,7 @@ use lifeboat::block::{Consistency, GRANULE_BYTES};
 use lifeboat::export::to_raw;
 use lifeboat::replica::{At, Store, VaultKey};
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -43,7 +44,7 @@ fn record(number: u64) -> [u8; RECORD] {
     bytes
 }
 
-/// A number that processes share.
+/// Numbers that processes share: records acknowledged, workers that are not at rest.
 struct Counter(memmap2::MmapRaw);
 
 impl Counter {
@@ -55,13 +56,22 @@ impl Counter {
             .truncate(false)
             .open(path)
             .unwrap();
-        file.set_len(8).unwrap();
+        file.set_len(16).unwrap();
         Self(memmap2::MmapRaw::map_raw(&file).unwrap())
     }
 
+    fn at(&self, index: usize) -> &AtomicU64 {
+        assert!(index < 2);
+        // SAFETY: the mapping is aligned, 16 bytes long, and lives as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().cast::<u64>().add(index)) }
+    }
+
     fn get(&self) -> &AtomicU64 {
-        // SAFETY: the mapping is aligned, 8 bytes long, and lives as long as `self`.
-        unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().cast()) }
+        self.at(0)
+    }
+
+    fn active(&self) -> &AtomicU64 {
+        self.at(1)
     }
 }
 
@@ -114,7 +124,7 @@ const VFAT: Kind = Kind {
     options: "discard",
     check_options: "rw",
     checker: &["fsck.vfat", "-n"],
-    size: 40 << 20,
+    size: 64 << 20,
     rests: true,
 };
 
@@ -122,21 +132,123 @@ const VFAT: Kind = Kind {
 #[test]
 fn worker() {
     let Ok(orders) = std::env::var(ORDERS) else { return };
-    let [kind, seed, rests, folder, counter] = &orders.split('|').collect::<Vec<_>>()[..] else {
+    let [name, seed, rests, folder, counter, device] = &orders.split('|').collect::<Vec<_>>()[..] else {
         panic!("orders {orders:?}");
     };
-    let (folder, rests) = (Path::new(folder), *rests == "true");
-    match *kind {
-        "ledger" => write_ledger(folder, rests, &Counter::open(Path::new(counter))),
-        _ => fire(folder, rests, seed.parse().unwrap()),
+    let counter = Counter::open(Path::new(counter));
+    let scene = Scene {
+        folder: Path::new(folder),
+        device,
+        counter: &counter,
+        rests: *rests == "true",
+        by_tools: by_tools(*rests == "true"),
+    };
+    counter.active().fetch_add(1, Ordering::SeqCst);
+    match *name {
+        "ledger" if scene.by_tools => write_ledger_by_tools(&scene),
+        "ledger" => write_ledger(&scene),
+        _ if scene.by_tools => fire_by_tools(&scene, seed.parse().unwrap()),
+        _ => fire(&scene, seed.parse().unwrap()),
+    }
+}
+
+/// Where the kernel knows no vfat, programs work on the device itself: a real file system, without any mount.
+fn by_tools(rests: bool) -> bool {
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap();
+    rests && !known.split_whitespace().any(|name| name == "vfat")
+}
+
+/// What a worker works on.
+struct Scene<'a> {
+    folder: &'a Path,
+    device: &'a str,
+    counter: &'a Counter,
+    rests: bool,
+    by_tools: bool,
+}
+
+impl Scene<'_> {
+    /// The load is bounded: a disk that changes faster than it can be copied gets no points, by design.
+    fn pace(&self) {
+        std::thread::sleep(Duration::from_millis(4));
+        if !self.rests || !is_rest() {
+            return;
+        }
+        self.sync();
+        self.counter.active().fetch_sub(1, Ordering::SeqCst);
+        while is_rest() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.counter.active().fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn sync(&self) {
+        if self.by_tools {
+            File::open(self.device).unwrap().sync_data().unwrap();
+        } else {
+            // SAFETY: the descriptor is open.
+            unsafe { libc::syncfs(File::open(self.folder).unwrap().as_raw_fd()) };
+        }
+    }
+
+    /// One program of mtools at a time: they change the whole table.
+    fn tool(&self, program: &str, args: &[&str]) -> bool {
+        let turn = File::create(self.folder.join("turn")).unwrap();
+        turn.lock().unwrap();
+        let output = Command::new(program)
+            .args(["-i", self.device])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("{program} is needed (tests/all.sh installs it): {error}"));
+        output.status.success()
+    }
+}
+
+/// All workers rest together.
+fn is_rest() -> bool {
+    lifeboat::rt::now_unix_nanos() / 1_000_000 % 700 > 200
+}
+
+/// A file per record, written anew as a whole.
+fn write_ledger_by_tools(scene: &Scene) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for number in 0.. {
+        file.as_file()
+            .write_all_at(&record(number), number * RECORD as u64)
+            .unwrap();
+        let path = file.path().to_str().unwrap();
+        assert!(scene.tool("mcopy", &["-o", path, "::ledger"]));
+        scene.sync();
+        scene.counter.get().store(number + 1, Ordering::SeqCst);
+        scene.pace();
+    }
+}
+
+fn fire_by_tools(scene: &Scene, seed: u64) {
+    let mut random = Random(seed);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    loop {
+        let name = format!("::file{seed}-{}", random.next(20));
+        match random.next(4) {
+            0 => drop(scene.tool("mdel", &[&name])),
+            1 => drop(scene.tool("mren", &[&name, &format!("::file{seed}-{}", random.next(20))])),
+            _ => {
+                std::fs::write(path, vec![random.next(256) as u8; random.next(200_000) as usize]).unwrap();
+                assert!(scene.tool("mcopy", &["-o", path, &name]));
+            }
+        }
+        scene.pace();
     }
 }
 
 struct Worker(Child);
 
 impl Worker {
-    fn start(kind: &str, seed: u64, rests: bool, folder: &Path, counter: &Path) -> Self {
-        let orders = format!("{kind}|{seed}|{rests}|{}|{}", folder.display(), counter.display());
+    fn start(name: &str, seed: u64, kind: &Kind, folder: &Path, counter: &Path, device: &str) -> Self {
+        let (folder, counter) = (folder.display(), counter.display());
+        let orders = format!("{name}|{seed}|{}|{folder}|{counter}|{device}", kind.rests);
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "worker", "--nocapture"])
             .env(ORDERS, orders)
@@ -154,35 +266,27 @@ impl Drop for Worker {
     }
 }
 
-/// The load is bounded: a disk that changes faster than it can be copied gets no points, by design.
-fn pace(rests: bool) {
-    std::thread::sleep(Duration::from_millis(4));
-    let millis = || lifeboat::rt::now_unix_nanos() / 1_000_000;
-    while rests && millis() % 700 > 150 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Records that were fsynced: what a point must hold, and no gap before it.
-fn write_ledger(folder: &Path, rests: bool, acknowledged: &Counter) {
+fn write_ledger(scene: &Scene) {
     let file = File::options()
         .create(true)
         .append(true)
-        .open(folder.join("ledger"))
+        .open(scene.folder.join("ledger"))
         .unwrap();
     for number in 0.. {
         std::io::Write::write_all(&mut (&file), &record(number)).unwrap();
         file.sync_data().unwrap();
-        acknowledged.get().store(number + 1, Ordering::SeqCst);
-        pace(rests);
+        scene.counter.get().store(number + 1, Ordering::SeqCst);
+        scene.pace();
     }
 }
 
 /// Buffered and direct writes, writes through a mapping, space allotted and taken back, truncation, new and removed
 /// files. What a file system does not know is passed over.
-fn fire(folder: &Path, rests: bool, seed: u64) {
+fn fire(scene: &Scene, seed: u64) {
+    let folder = scene.folder;
     let mut random = Random(seed);
-    let size = 3u64 << 20;
+    let size = 1u64 << 20;
     let path = folder.join(format!("fire{seed}"));
     let file = File::options()
         .read(true)
@@ -240,7 +344,7 @@ fn fire(folder: &Path, rests: bool, seed: u64) {
                 file.sync_data().unwrap();
             }
         }
-        pace(rests);
+        scene.pace();
     }
 }
 
@@ -278,8 +382,14 @@ fn check(raw: &Path, mount_at: &Path, kind: &Kind, acknowledged: u64) {
         run_checker(kind, &disk);
     }
     {
-        let mounted = Mounted::new(disk.path(), mount_at, kind.check_options);
-        let ledger = std::fs::read(mounted.0.join("ledger")).unwrap();
+        let tools = by_tools(kind.rests);
+        let mounted = if tools {
+            copy_out(&disk, mount_at);
+            None
+        } else {
+            Some(Mounted::new(disk.path(), mount_at, kind.check_options))
+        };
+        let ledger = std::fs::read(mount_at.join("ledger")).unwrap();
         let whole = ledger.len() / RECORD;
         assert!(
             whole as u64 >= acknowledged,
@@ -292,16 +402,25 @@ fn check(raw: &Path, mount_at: &Path, kind: &Kind, acknowledged: u64) {
         {
             assert!(bytes == record(number as u64), "record {number} is wrong");
         }
-        for entry in std::fs::read_dir(&mounted.0).unwrap() {
+        for entry in std::fs::read_dir(mount_at).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {
                 std::fs::read(&path).unwrap();
             }
         }
-        ok("umount", &[mounted.0.to_str().unwrap()]);
-        std::mem::forget(mounted);
+        if mounted.is_some() {
+            ok("umount", &[mount_at.to_str().unwrap()]);
+            std::mem::forget(mounted);
+        }
     }
     run_checker(kind, &disk);
+}
+
+/// All files of a vfat that cannot be mounted here.
+fn copy_out(disk: &LoopDisk, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).unwrap();
+    ok("mcopy", &["-n", "-i", disk.path(), "::*", to.to_str().unwrap()]);
 }
 
 fn run_checker(kind: &Kind, disk: &LoopDisk) {
@@ -317,7 +436,9 @@ fn under_fire(kind: Kind) {
     let disk = LoopDisk::attach(&folder.path().join("disk"), kind.size);
     let (program, args) = kind.make.split_first().unwrap();
     ok(program, &[args, &[disk.path()]].concat());
-    let mounted = Mounted::new(disk.path(), &folder.path().join("mnt"), kind.options);
+    let place = folder.path().join("mnt");
+    std::fs::create_dir_all(&place).unwrap();
+    let _mounted = (!by_tools(kind.rests)).then(|| Mounted::new(disk.path(), &place, kind.options));
     let store = Store::create(&folder.path().join("store"), &VaultKey::generate()).unwrap();
     let (machine, ids) = register(&store, "m", &[kind.size]).unwrap();
     let mut disks = [ProtectedDisk::open(&disk.0, ids[0]).unwrap()];
@@ -326,18 +447,31 @@ fn under_fire(kind: Kind) {
     let mut reserve = Reserve::new().unwrap();
     let counter = folder.path().join("acknowledged");
     let acknowledged = Counter::open(&counter);
-    let mut workers = vec![Worker::start("ledger", 0, kind.rests, &mounted.0, &counter)];
-    workers.extend((1..4).map(|seed| Worker::start("fire", seed, kind.rests, &mounted.0, &counter)));
+    let start = |name: &str, seed| Worker::start(name, seed, &kind, &place, &counter, disk.path());
+    let mut workers = vec![start("ledger", 0)];
+    workers.extend((1..4).map(|seed| start("fire", seed)));
     wait_for(|| acknowledged.get().load(Ordering::SeqCst) > 0);
-    let mut seen = Vec::new();
-    let (mut skipped, mut freezes) = (0, Vec::new());
+    let mut points = Vec::new();
+    let mut made = 0;
+    let (mut skipped, mut unrested, mut freezes) = (0, 0, Vec::new());
     let begin = Instant::now();
-    while seen.len() < POINTS {
+    let mut last = 0;
+    while made < POINTS {
+        // Each point has something of its own, and begins while there is fire.
+        wait_for(|| acknowledged.get().load(Ordering::SeqCst) > last);
+        last = acknowledged.get().load(Ordering::SeqCst);
+        // Every other cycle begins in the fire and has to find a quiet moment by itself.
+        if kind.rests && unrested > made / 2 {
+            wait_for(|| acknowledged.active().load(Ordering::SeqCst) == 0);
+        }
         let mut witnessed = None;
         let mut witness = |moment| {
             if moment == Moment::Read {
                 let count = acknowledged.get().load(Ordering::SeqCst);
-                witnessed = Some((digests(&disk.0, kind.size), count));
+                let begun = acknowledged.active().load(Ordering::SeqCst);
+                let digests = digests(&disk.0, kind.size);
+                let active = begun + acknowledged.active().load(Ordering::SeqCst);
+                witnessed = Some((digests, count, active > 0));
             }
         };
         let mut settings = CycleSettings {
@@ -366,7 +500,13 @@ fn under_fire(kind: Kind) {
         );
         assert_eq!(report.freeze > Duration::ZERO, !kind.rests);
         freezes.push(report.freeze);
-        seen.push((report.point, witnessed.unwrap()));
+        let (digests, count, active) = witnessed.unwrap();
+        // Without a freeze a quiet moment may lie between two writes that belong together: such a point is what a
+        // power cut leaves, and a file system without a journal may have to be repaired after that.
+        let whole = !(kind.rests && active);
+        unrested += usize::from(!whole);
+        points.push((report.point, digests, whole.then_some(count)));
+        made += usize::from(whole);
         for worker in &mut workers {
             assert!(worker.0.try_wait().unwrap().is_none(), "a worker ended");
         }
@@ -374,12 +514,14 @@ fn under_fire(kind: Kind) {
     drop(workers);
     let records = acknowledged.get().load(Ordering::SeqCst);
     eprintln!(
-        "{}: {POINTS} points in {:?}, {skipped} skipped, {records} records",
+        "{}: {} points in {:?}, {skipped} skipped, {records} records, longest freeze {:?}",
         kind.name,
-        begin.elapsed()
+        points.len(),
+        begin.elapsed(),
+        freezes.iter().max()
     );
     assert!(records > POINTS as u64, "the ledger hardly moved");
-    for (number, (point, (digests, acknowledged))) in seen.iter().enumerate() {
+    for (number, (point, digests, acknowledged)) in points.iter().enumerate() {
         let image = store.image(machine, ids[0], At::Point(*point)).unwrap();
         let wrong: Vec<_> = (0..digests.len())
             .filter(|&g| image.granule_digest(g as u64).unwrap() != digests[g])
@@ -388,6 +530,9 @@ fn under_fire(kind: Kind) {
             wrong.is_empty(),
             "point {number} differs from the frozen disk in granules {wrong:?}"
         );
+        let Some(acknowledged) = acknowledged else {
+            continue;
+        };
         let raw = folder.path().join("raw");
         to_raw(&image, &raw, &mut |_, _| ()).unwrap();
         check(&raw, &folder.path().join("check"), &kind, *acknowledged);

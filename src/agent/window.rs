@@ -63,7 +63,11 @@ pub(super) fn take(
         if last || taken.consistency != Consistency::Fuzzy {
             return Ok(taken);
         }
-        // What this try took is still pending, and the next one reads it again.
+        // What this try took is still pending, and the next one reads it again. What programs and drivers wrote to
+        // the devices themselves waits in memory: written out now, it does not come in between later.
+        for disk in disks.iter().filter(|disk| disk.is_tracked()) {
+            disk.reader.sync();
+        }
         std::thread::sleep(PAUSE);
     }
 }

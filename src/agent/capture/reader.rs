@@ -85,6 +85,11 @@ impl DiskReader {
             .map_err(|source| self.failed(source))
     }
 
+    /// Writes out what the cache of the device holds. What fails here shows in the reads.
+    pub fn sync(&self) {
+        let _ = self.file.sync_data();
+    }
+
     /// A failed read as what a person may read.
     pub fn failed(&self, source: std::io::Error) -> CaptureError {
         CaptureError::Io {
