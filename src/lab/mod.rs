@@ -3,6 +3,7 @@
 //! A machine's disk is built from Debian packages ([`machine`]), attached as a loop device and mounted ([`site`]), and
 //! written to by a workload ([`workload`]) whose data proves itself ([`ledger`], [`verify`]). The same disk, or a
 //! recovery point of it, boots in a hypervisor; its init judges the data and says so ([`guest`]).
+mod at_rest;
 mod client;
 mod elf;
 mod error;
@@ -17,6 +18,7 @@ pub mod packages;
 mod processes;
 pub mod run;
 pub mod site;
+mod source;
 mod tour;
 pub mod verify;
 pub mod workload;

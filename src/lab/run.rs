@@ -6,7 +6,8 @@ use super::figures::{Machine, Report};
 use super::machine::{self, MachineImage, MachinePlan};
 use super::packages::{self, Kernel};
 use super::processes::Process;
-use super::site::{Site, SourceMachine};
+use super::site::Site;
+use super::source::{self, Source};
 use super::tour;
 use crate::target::{Compute, MachineSpec, QemuCompute};
 use serde_json::json;
@@ -37,7 +38,7 @@ pub struct LabSettings {
 pub(super) struct LabMachine {
     pub(super) figures: Machine,
     pub(super) agent: Option<Process>,
-    pub(super) source: SourceMachine,
+    pub(super) source: Source,
 }
 
 /// A running lab. What it started ends with it.
@@ -46,8 +47,7 @@ pub(super) struct Lab {
     pub(super) client: Client,
     pub(super) machines: Vec<LabMachine>,
     pub(super) server: Process,
-    /// Kept for its lock on the folder.
-    _site: Site,
+    site: Site,
     stop: Arc<AtomicBool>,
     begin: Instant,
 }
@@ -90,9 +90,7 @@ impl Lab {
             if let Some(agent) = &mut machine.agent {
                 agent.check("agent")?;
             }
-            if machine.source.workload_pid().is_some() {
-                machine.source.check_workload()?;
-            }
+            machine.source.check()?;
         }
         Ok(())
     }
@@ -127,7 +125,13 @@ fn say(begin: Instant, line: &str) {
 /// Runs the lab to its end. `stop`: set by whoever hears Ctrl-C.
 pub fn run(settings: &LabSettings, stop: &Arc<AtomicBool>) -> Report {
     let begin = Instant::now();
-    let mut report = Report::default();
+    let mut report = Report {
+        less: source::less(),
+        ..Report::default()
+    };
+    for line in &report.less {
+        say(begin, &format!("without root: {line}"));
+    }
     let outcome = start(settings, stop, begin).and_then(|mut lab| {
         let walked = if settings.tour {
             tour::walk(&mut lab)
@@ -220,7 +224,7 @@ fn start(settings: &LabSettings, stop: &Arc<AtomicBool>, begin: Instant) -> Resu
         client,
         machines: Vec::new(),
         server,
-        _site: site,
+        site,
         stop: stop.clone(),
         begin,
     };
@@ -270,12 +274,11 @@ fn build(settings: &LabSettings, folder: &Path, begin: Instant) -> Result<Vec<Ma
 
 /// Attaches the disk, starts the workload and the agent.
 fn begin_machine(lab: &Lab, image: &MachineImage, join: &Join) -> Result<LabMachine, LabError> {
-    let mut source = lab._site.attach(image)?;
-    source.start_workload(&lab.settings.program, super::workload::ENTRIES_PER_SECOND)?;
+    let source = Source::begin(&lab.site, image, &lab.settings.program)?;
     let agents = lab.settings.folder.join("agents");
     std::fs::create_dir_all(&agents).map_err(LabError::io("make", &agents))?;
     let state = agents.join(&image.name).to_string_lossy().into_owned();
-    let device = source.device.to_string_lossy().into_owned();
+    let device = source.disk().to_string_lossy().into_owned();
     let key = format!("lab machine {} in {}", image.name, lab.settings.folder.display());
     let arguments = [
         "agent",

@@ -43,7 +43,7 @@ fn points_of(lab: &Lab, name: &str) -> Result<Vec<Value>, LabError> {
 
 /// Bytes that the kernel counted as written to a block device (Documentation/block/stat: seventh field, 512-byte sectors).
 fn written_bytes(lab: &Lab, index: usize) -> u64 {
-    let device = &lab.machines[index].source.device;
+    let device = lab.machines[index].source.disk();
     let name = device.file_name().unwrap_or_default().to_string_lossy();
     let stat = std::fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap_or_default();
     let sectors = stat
@@ -162,7 +162,7 @@ fn unplanned_failover(lab: &mut Lab, index: usize) -> Result<(), LabError> {
         agent.kill();
     }
     machine.agent = None;
-    machine.source.kill_workload();
+    machine.source.lose();
     lab.say(&format!(
         "{name}: lost (workload and agent killed); unplanned failover to the latest point"
     ));
