@@ -8,6 +8,7 @@
 //! All writes that belong together are one transaction, durable on return. A crash leaves the state before or after it.
 //! Times are Unix nanoseconds. Locks: the writer connection first, then `live`; nobody holds `live` and asks the database.
 mod audit;
+mod changes;
 mod db;
 mod error;
 mod events;
@@ -25,6 +26,7 @@ mod tests;
 mod users;
 
 pub use audit::AuditRow;
+pub use changes::{Change, KeptAnswer};
 pub use error::VaultError;
 pub use events::{Event, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
