@@ -67,3 +67,43 @@ impl Drop for Mounted {
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
+
+/// A read-only disk in memory, to make branches over.
+pub struct Base(pub Vec<u8>);
+
+impl lifeboat::export::BlockDevice for Base {
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn read_only(&self) -> bool {
+        true
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        let at = offset as usize;
+        let bytes = self.0.get(at..at + buffer.len());
+        buffer.copy_from_slice(bytes.ok_or(std::io::ErrorKind::InvalidInput)?);
+        Ok(())
+    }
+    fn write_at(&self, _: u64, _: &[u8]) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::PermissionDenied.into())
+    }
+    fn write_zeroes(&self, _: u64, _: u64) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::PermissionDenied.into())
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn status(&self, _: u64, len: u64) -> std::io::Result<Vec<(u64, bool)>> {
+        Ok(vec![(len, false)])
+    }
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
