@@ -1,6 +1,7 @@
 //! What a person or a program is told when recovery does not do what was asked.
 use super::job::{JobError, JobId, JournalError};
-use crate::replica::ReplicaError;
+use crate::replica::{Disposition, ReplicaError};
+use crate::target::TargetError;
 use serde::{Deserialize, Serialize};
 
 /// An operation that is not allowed now, and why.
@@ -16,7 +17,6 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    #[allow(dead_code)] // admission comes with the next change
     pub(super) fn new(code: &str, message: impl Into<String>, causes: &str, action: &str) -> Self {
         Self {
             code: code.to_owned(),
@@ -47,11 +47,103 @@ pub enum RecoveryError {
     #[error("the replica store refused")]
     Store(#[from] ReplicaError),
     #[error("the target refused")]
-    Target(#[from] crate::target::TargetError),
+    Target(#[from] TargetError),
     #[error("job {0} did not end within the limit")]
     StillRunning(JobId),
     #[error("no machine of this item runs at the target")]
     NoMachine,
     #[error("recovery is shutting down; the order was not taken")]
     ShuttingDown,
+}
+
+pub(super) fn failure(code: &str, message: impl Into<String>, causes: &str, action: &str) -> JobError {
+    Refusal::new(code, message, causes, action).into()
+}
+
+/// The error and what is behind it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+impl From<ReplicaError> for JobError {
+    fn from(error: ReplicaError) -> Self {
+        let (code, causes, action) = match (&error, error.disposition()) {
+            (ReplicaError::Full { .. }, _) => (
+                "StoreFull",
+                "The disk of the replica store has no room left.",
+                "Make room on the replica store and run the operation again.",
+            ),
+            (ReplicaError::NoPoint(_), _) => (
+                "NoSuchPoint",
+                "Retention has removed the recovery point, or it belongs to another machine.",
+                "Choose another recovery point and run the operation again.",
+            ),
+            (_, Disposition::Corrupt) => (
+                "StoreDamaged",
+                "The disk of the replica store returned other bytes than were written.",
+                "Run `lifeboat store verify`, which names the points that are whole, and choose one of them.",
+            ),
+            (_, Disposition::Retry) => (
+                "StoreFailed",
+                "The disk of the replica store does not work, or the server may not write to it.",
+                "Check the disk and the rights of the store's folder, then run the operation again.",
+            ),
+            (_, Disposition::Refuse) => (
+                "StoreRefused",
+                "The item and the replica store do not agree on the machine's disks or sessions.",
+                "Resynchronize the machine; if that does not help, look at the server's log.",
+            ),
+        };
+        failure(
+            code,
+            format!("The replica store: {}.", chain(&error)),
+            causes,
+            action,
+        )
+    }
+}
+
+impl From<TargetError> for JobError {
+    fn from(error: TargetError) -> Self {
+        let (code, causes, action) = match &error {
+            TargetError::Missing { .. } => (
+                "TargetNotReady",
+                "The hypervisor was never installed on the target, or was removed.",
+                "Install it and run the operation again.",
+            ),
+            TargetError::Io { .. } => (
+                "TargetFailed",
+                "The disk of the target is full, or the server may not write to its data folder.",
+                "Remove the cause and run the operation again.",
+            ),
+            TargetError::DidNotStart { .. } => (
+                "TargetDidNotStart",
+                "The target has too little memory, a port or a name is taken, or the machine's settings do not fit the target.",
+                "Compare the target settings with what the target has free, then run the operation again.",
+            ),
+            TargetError::NoAnswer { .. } => (
+                "TargetDoesNotAnswer",
+                "The target is overloaded, or the hypervisor process hangs.",
+                "Look at the load of the target; end the hypervisor process of this machine if it hangs, then try again.",
+            ),
+            TargetError::Network { .. } => (
+                "NetworkFailed",
+                "The network does not exist on the target, or the server may not change networks.",
+                "Choose another network, or run the server with the rights to make networks.",
+            ),
+            TargetError::Refused(_) => (
+                "TargetRefused",
+                "The target does not support a setting of this machine.",
+                "Change the target settings of the machine.",
+            ),
+        };
+        failure(code, format!("The target: {}.", chain(&error)), causes, action)
+    }
 }

@@ -10,7 +10,7 @@
 //! | operation | holds the machine's lock | against writers of the same machine |
 //! |---|---|---|
 //! | append, flush, seal | yes | one writer at a time; an older one is fenced by `begin` |
-//! | points, disks, pin, prune | yes, shortly | waits for an append or fsync under way |
+//! | points, disks, pin, prune, keep_only | yes, shortly | waits for an append or fsync under way |
 //! | image | to open only | reads on files it holds open, whatever is published or removed later |
 //! | compact | at its start and its end | reads an image in between; publishes only if the folded layers are still the same |
 //! | gc | yes | removes files that no manifest names and nobody builds |
@@ -484,6 +484,37 @@ impl Store {
             return Ok(());
         }
         machine.publish(storage, &mut state, manifest)
+    }
+
+    /// Which points are pinned, and by whom.
+    pub fn pins(&self, machine: MachineId) -> Result<Vec<(PointId, String)>, ReplicaError> {
+        let machine = self.machine(machine)?;
+        let state = machine.state();
+        let pin = |pin: &Pin| (pin.point, pin.owner.clone());
+        Ok(state.manifest.pins.iter().map(pin).collect())
+    }
+
+    /// Removes every point but this one and those that are pinned; gives the ids of the removed. Safe to call again.
+    pub fn keep_only(&self, machine: MachineId, point: PointId) -> Result<Vec<PointId>, ReplicaError> {
+        let storage = self.writable()?;
+        let machine = self.machine(machine)?;
+        let mut state = machine.state();
+        if !state.manifest.points.iter().any(|p| p.id == point) {
+            return Err(ReplicaError::NoPoint(point));
+        }
+        let mut manifest = state.manifest.clone();
+        let stays = |id: PointId| id == point || manifest.pins.iter().any(|pin| pin.point == id);
+        let gone: Vec<_> = manifest
+            .points
+            .iter()
+            .map(|p| p.id)
+            .filter(|&id| !stays(id))
+            .collect();
+        if !gone.is_empty() {
+            manifest.points.retain(|p| !gone.contains(&p.id));
+            machine.publish(storage, &mut state, manifest)?;
+        }
+        Ok(gone)
     }
 
     /// Removes the points that the retention no longer wants; gives their ids.

@@ -503,6 +503,33 @@ impl Vault {
         })
     }
 
+    /// Changes how the machine is started at the target, from the next failover on. `revision`: the one that the caller
+    /// read; None: whatever is stored.
+    pub fn set_target(
+        &self,
+        machine: MachineId,
+        target: TargetSettings,
+        revision: Option<u64>,
+    ) -> Result<ItemRow, VaultError> {
+        check_target(&target)?;
+        self.write(|transaction| {
+            let row = item(transaction, machine)?.ok_or_else(|| VaultError::NotFound {
+                what: "replicated item",
+                name: machine.to_string(),
+            })?;
+            let mut changed = row.item;
+            if revision.is_some_and(|revision| revision != changed.revision) {
+                return Err(VaultError::Conflict {
+                    what: "replicated item",
+                    name: changed.name,
+                });
+            }
+            changed.target = target;
+            put_item(transaction, &changed).map_err(from_journal)?;
+            item(transaction, machine)?.ok_or_else(|| unknown_machine(machine))
+        })
+    }
+
     pub fn item_row(&self, machine: MachineId) -> Result<ItemRow, VaultError> {
         self.read(|transaction| {
             item(transaction, machine)?.ok_or_else(|| VaultError::NotFound {

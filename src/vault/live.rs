@@ -26,6 +26,8 @@ pub struct Live {
     pub last_app_consistent: Option<PointMark>,
     /// Of the last point.
     pub freeze_micros: u32,
+    /// Of the initial replication or of a comparison, smoothed over heartbeats.
+    pub bytes_per_second: Option<f64>,
     /// When this process opened the vault: nobody has had time to send a heartbeat before that.
     pub since_unix_nanos: i64,
 }
@@ -47,6 +49,26 @@ impl Live {
         if newer(&self.last_point) {
             self.last_point = Some(mark);
         }
+    }
+
+    /// Takes a heartbeat and reckons how fast a copy or comparison goes.
+    pub(super) fn beat(&mut self, heartbeat: Heartbeat) {
+        let done =
+            |heartbeat: &Heartbeat| -> u64 { heartbeat.disks.iter().map(|disk| disk.done_bytes).sum() };
+        if let Some(before) = &self.heartbeat {
+            let seconds = (heartbeat.at_unix_nanos - before.at_unix_nanos) as f64 / 1e9;
+            let (old, new) = (done(before), done(&heartbeat));
+            self.bytes_per_second = if new < old {
+                // Another copy began.
+                None
+            } else if seconds > 0.0 {
+                let now = (new - old) as f64 / seconds;
+                Some(self.bytes_per_second.map_or(now, |known| known * 0.7 + now * 0.3))
+            } else {
+                self.bytes_per_second
+            };
+        }
+        self.heartbeat = Some(heartbeat);
     }
 
     pub(super) fn damaged(&mut self, message: String) {

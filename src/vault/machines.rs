@@ -370,7 +370,7 @@ impl Vault {
             })?;
         }
         self.with_live(machine, |live| {
-            live.heartbeat = Some(Heartbeat {
+            live.beat(Heartbeat {
                 inventory: None,
                 ..heartbeat
             });

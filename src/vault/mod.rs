@@ -8,6 +8,7 @@
 //! All writes that belong together are one transaction, durable on return. A crash leaves the state before or after it.
 //! Times are Unix nanoseconds. Locks: the writer connection first, then `live`; nobody holds `live` and asks the database.
 mod audit;
+mod changes;
 mod db;
 mod error;
 mod events;
@@ -18,10 +19,14 @@ mod jobs;
 mod live;
 mod machines;
 mod policies;
+mod roles;
+mod secret;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use audit::AuditRow;
+pub use changes::{Change, KeptAnswer};
 pub use error::VaultError;
 pub use events::{Event, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
@@ -33,6 +38,9 @@ pub use jobs::JobRow;
 pub use live::{Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
 pub use policies::{NewPolicy, Policy};
+pub use roles::Role;
+pub use secret::PASSWORD_LEN_MIN;
+pub use users::{ADMINISTRATOR, Principal, TokenRow, UserRow};
 
 use crate::block::MachineId;
 use crate::rt::Fact;
@@ -53,6 +61,7 @@ pub struct Vault(Arc<Shared>);
 struct Shared {
     db: db::Database,
     live: Mutex<HashMap<MachineId, Live>>,
+    throttle: Mutex<users::Throttle>,
     /// Grows with every commit: live views look again.
     commits: tokio::sync::watch::Sender<u64>,
     facts: SyncSender<Fact>,
@@ -68,6 +77,7 @@ impl Vault {
         let vault = Self(Arc::new(Shared {
             db,
             live: Mutex::default(),
+            throttle: Mutex::default(),
             commits: tokio::sync::watch::Sender::new(0),
             facts,
             opened_unix_nanos: crate::rt::now_unix_nanos(),
@@ -114,6 +124,10 @@ impl Vault {
 
     fn live_map(&self) -> MutexGuard<'_, HashMap<MachineId, Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, users::Throttle> {
+        self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names of the vaults.

@@ -214,4 +214,63 @@ impl Vault {
             by_name(transaction, vault, &policy.name)
         })
     }
+
+    /// Changes a policy and its twin, also for the items that follow it. `revision`: the one that the caller read; None:
+    /// whatever is stored.
+    pub fn update_policy(
+        &self,
+        vault: &str,
+        policy: &NewPolicy,
+        revision: Option<u64>,
+    ) -> Result<Policy, VaultError> {
+        policy.check()?;
+        self.write(|transaction| {
+            let vault = vault_id(transaction, vault)?;
+            let id = usable(transaction, vault, &policy.name)?;
+            let known = by_name(transaction, vault, &policy.name)?;
+            if revision.is_some_and(|revision| revision != known.revision) {
+                return Err(VaultError::Conflict {
+                    what: "policy",
+                    name: policy.name.clone(),
+                });
+            }
+            transaction.execute(
+                "UPDATE policies SET rpo_threshold_seconds = ?2, retention_hours = ?3, crash_consistent_seconds = ?4,
+                     app_consistent_seconds = ?5, revision = revision + 1 WHERE id = ?1 OR failback_of = ?1",
+                params![
+                    id,
+                    policy.rpo_threshold_seconds,
+                    policy.retention_hours,
+                    policy.crash_consistent_seconds,
+                    policy.app_consistent_seconds
+                ],
+            )?;
+            by_name(transaction, vault, &policy.name)
+        })
+    }
+
+    /// Removes a policy and its twin; refused while an item follows it.
+    pub fn remove_policy(&self, vault: &str, name: &str) -> Result<(), VaultError> {
+        self.write(|transaction| {
+            let vault = vault_id(transaction, vault)?;
+            let id = usable(transaction, vault, name)?;
+            let followers: Vec<String> = transaction
+                .prepare(
+                    "SELECT machines.name FROM items JOIN machines ON machines.id = items.machine
+                     WHERE items.policy = ?1 ORDER BY machines.name LIMIT 10",
+                )?
+                .query_map([id], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            if !followers.is_empty() {
+                return Err(VaultError::refused(
+                    "PolicyInUse",
+                    format!("the policy {name} is in use: {}", followers.join(", ")),
+                    "replicated items follow it",
+                    "give them another policy, or disable their replication, first",
+                ));
+            }
+            transaction.execute("DELETE FROM policies WHERE id = ?1", [id])?;
+            Ok(())
+        })
+    }
 }

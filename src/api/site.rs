@@ -1,0 +1,174 @@
+//! Servers, the store, and the passphrase that machines join with. What only the configuration server knows comes through
+//! the trait [`Site`].
+use super::ApiState;
+use super::model::{Page, Time};
+use super::problem::ApiError;
+use crate::block::MachineId;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// One server of the site.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerFacts {
+    pub name: String,
+    /// configuration, process, vault, target, web
+    pub roles: Vec<String>,
+    pub version: String,
+    /// `Connected`, or what is wrong.
+    pub state: String,
+    pub detail: String,
+    /// Addresses that agents and people dial.
+    pub addresses: Vec<String>,
+    pub last_heartbeat_at: Option<Time>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct SiteError {
+    pub what: String,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl From<SiteError> for ApiError {
+    fn from(error: SiteError) -> Self {
+        tracing::error!(%error, source = ?error.source, "the configuration server refused");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "SiteFailed",
+            error.what,
+            "a file of the server cannot be read or written",
+            "look for the request id in the server's log",
+        )
+    }
+}
+
+/// The configuration server, as the API needs it. Calls block.
+pub trait Site: Send + Sync {
+    fn servers(&self) -> Vec<ServerFacts>;
+    /// What agents and process servers join with.
+    fn passphrase(&self) -> Result<String, SiteError>;
+    /// Makes a new one; the old one is refused from now on.
+    fn rotate_passphrase(&self) -> Result<String, SiteError>;
+    /// The certificate that everything here is signed by, PEM.
+    fn ca_pem(&self) -> String;
+    /// The vault has revoked the machine's certificates: end its connections.
+    fn machine_revoked(&self, machine: MachineId);
+    /// A job or an order was written: look now, not at the next tick.
+    fn nudge(&self);
+}
+
+/// Configuration, process and target servers with their health.
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/servers", tag = "Site",
+    responses((status = 200, body = Page<ServerFacts>)))]
+pub async fn servers(
+    State(state): State<ApiState>,
+    Path(_vault): Path<String>,
+) -> Result<Json<Page<ServerFacts>>, ApiError> {
+    let items = state.run(|state| Ok(state.site.servers())).await?;
+    Ok(Json(Page {
+        items,
+        next_cursor: None,
+    }))
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreMachine {
+    pub id: String,
+    pub name: String,
+    pub recovery_points: usize,
+    pub stored_bytes: u64,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreView {
+    /// Of the file system that the store is in.
+    pub capacity_bytes: u64,
+    pub free_bytes: u64,
+    pub stored_bytes: u64,
+    pub machines: Vec<StoreMachine>,
+}
+
+/// The replica store: room and use.
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/store", tag = "Site",
+    responses((status = 200, body = StoreView)))]
+pub async fn store(
+    State(state): State<ApiState>,
+    Path(_vault): Path<String>,
+) -> Result<Json<StoreView>, ApiError> {
+    let view = state
+        .run(|state| {
+            let room = rustix::fs::statvfs(state.store.root()).map_err(|error| SiteError {
+                what: "the store's file system cannot be read".to_owned(),
+                source: Some(Box::new(std::io::Error::from(error))),
+            })?;
+            let machines: Vec<StoreMachine> = state
+                .store
+                .machines()
+                .into_iter()
+                .map(|machine| StoreMachine {
+                    id: machine.id.to_string(),
+                    name: machine.name,
+                    recovery_points: machine.points,
+                    stored_bytes: machine.stored_bytes,
+                })
+                .collect();
+            Ok(StoreView {
+                capacity_bytes: room.f_blocks.saturating_mul(room.f_frsize),
+                free_bytes: room.f_bavail.saturating_mul(room.f_frsize),
+                stored_bytes: machines.iter().map(|machine| machine.stored_bytes).sum(),
+                machines,
+            })
+        })
+        .await?;
+    Ok(Json(view))
+}
+
+/// What is needed to join.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Joining {
+    pub passphrase: String,
+    pub ca_pem: String,
+}
+
+/// The passphrase that machines join with.
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/passphrase", tag = "Site",
+    responses((status = 200, body = Joining)))]
+pub async fn passphrase(
+    State(state): State<ApiState>,
+    Path(_vault): Path<String>,
+) -> Result<Json<Joining>, ApiError> {
+    let answer = state
+        .run(|state| {
+            Ok(Joining {
+                passphrase: state.site.passphrase()?,
+                ca_pem: state.site.ca_pem(),
+            })
+        })
+        .await?;
+    Ok(Json(answer))
+}
+
+/// Makes a new passphrase; machines that have joined are not touched.
+#[utoipa::path(post, path = "/api/v1/vaults/{vault}/passphrase/rotate", tag = "Site",
+    responses((status = 200, body = Joining)))]
+pub async fn rotate_passphrase(
+    State(state): State<ApiState>,
+    Path(_vault): Path<String>,
+) -> Result<Json<Joining>, ApiError> {
+    let answer = state
+        .run(|state| {
+            Ok(Joining {
+                passphrase: state.site.rotate_passphrase()?,
+                ca_pem: state.site.ca_pem(),
+            })
+        })
+        .await?;
+    Ok(Json(answer))
+}
