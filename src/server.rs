@@ -1,15 +1,19 @@
 //! The server: the roles of one process put together.
 //!
 //! Owns the data folder: `vault.db`, `pki/`, `store/`, `vms/`, `api.sock`. The store's lock keeps a second server out.
-use crate::configuration_server::pki::{Pki, PkiError};
+use crate::api::{self, ApiState};
+use crate::block::MachineId;
+use crate::configuration_server::pki::{Pki, PkiError, days_left};
 use crate::configuration_server::{ControlService, DEFAULT_CLIENT_LIFE, Reconciler, Roster, accept};
 use crate::process_server::{Maintenance, ReplicationService, Sessions};
+use crate::recovery::{Parts, Runner};
 use crate::replica::{ReplicaError, Store};
+use crate::target::QemuCompute;
 use crate::vault::{Vault, VaultError};
 use crate::wire::MESSAGE_BYTES_MAX;
 use crate::wire::proto::control_server::ControlServer;
 use crate::wire::proto::replication_server::ReplicationServer;
-use crate::wire::tls::{TlsError, server_config};
+use crate::wire::tls::{TlsError, https_config, server_config};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -71,6 +75,7 @@ pub enum ServerError {
 
 /// A running server.
 pub struct Server {
+    pub runner: Runner,
     pub vault: Vault,
     pub store: Store,
     pub pki: Arc<Pki>,
@@ -96,19 +101,13 @@ impl Server {
             let settings = settings.clone();
             tokio::task::spawn_blocking(move || open(&settings))
         };
-        let (pki, vault, store) = opened.await.map_err(|_| ServerError::Io {
+        let (pki, vault, store, one_time_password) = opened.await.map_err(|_| ServerError::Io {
             action: "open",
             object: settings.data_dir.display().to_string(),
             source: std::io::Error::other("the start was interrupted"),
         })??;
-        let listener = tokio::net::TcpListener::bind(settings.data_listen)
-            .await
-            .and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (data_address, listener) = listener.map_err(|source| ServerError::Io {
-            action: "listen on",
-            object: settings.data_listen.to_string(),
-            source,
-        })?;
+        let (data_address, data_listener) = bind(settings.data_listen).await?;
+        let (api_address, api_listener) = bind(settings.api_listen).await?;
         let (stop, tasks, sessions) = (CancellationToken::new(), TaskTracker::new(), Sessions::default());
         let roster = Roster::new(vault.clone(), store.clone(), sessions.clone(), settings.heartbeat);
         let maintenance = Maintenance {
@@ -125,21 +124,77 @@ impl Server {
             roster: roster.clone(),
         };
         tasks.spawn(reconciler.run(stop.clone()));
+        let runner = Runner::new(Parts {
+            journal: Arc::new(vault.clone()),
+            store: store.clone(),
+            compute: Arc::new(QemuCompute::new()),
+            vms: settings.data_dir.join("vms"),
+            source: roster.clone(),
+        });
         let server = Self {
+            runner,
             vault,
             store,
             pki,
             roster,
             sessions,
             data_address,
-            api_address: settings.api_listen,
+            api_address,
             data_dir: settings.data_dir.clone(),
-            one_time_password: None,
+            one_time_password,
             stop,
             tasks,
         };
-        server.serve_agents(&settings, listener)?;
+        // Before anybody is let in: machines that run find their disks again, open jobs go on.
+        server.resume().await;
+        server.serve_agents(&settings, data_listener)?;
+        server.serve_people(api_listener)?;
         Ok(server)
+    }
+
+    async fn resume(&self) {
+        let runner = self.runner.clone();
+        match tokio::task::spawn_blocking(move || runner.resume()).await {
+            Ok(Ok(resumed)) => {
+                for (machine, trouble) in &resumed.troubles {
+                    tracing::error!(%machine, code = %trouble.code, "{}; {}", trouble.message, trouble.recommended_action);
+                }
+                if resumed.machines + resumed.jobs > 0 {
+                    tracing::info!(machines = resumed.machines, jobs = resumed.jobs, "taken up again");
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "running machines and open jobs could not be taken up"),
+            Err(_) => tracing::error!("running machines and open jobs could not be taken up"),
+        }
+    }
+
+    fn serve_people(&self, listener: tokio::net::TcpListener) -> Result<(), ServerError> {
+        let state = ApiState::new(
+            self.vault.clone(),
+            self.runner.clone(),
+            self.store.clone(),
+            Arc::new(SiteOf {
+                pki: self.pki.clone(),
+                sessions: self.sessions.clone(),
+                addresses: vec![self.data_address.to_string(), self.api_address.to_string()],
+            }),
+            self.stop.clone(),
+        );
+        let router = api::router(state);
+        let tls = Arc::new(https_config(&self.pki.chain_pem, &self.pki.key_pem)?);
+        let (https, stop) = (router.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = api::serve_tls(listener, tls, https, stop).await {
+                tracing::error!(%error, "the HTTPS port ended");
+            }
+        });
+        let (socket, stop) = (self.data_dir.join("api.sock"), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = api::serve_unix(&socket, router, stop).await {
+                tracing::error!(%error, "the API's socket ended");
+            }
+        });
+        Ok(())
     }
 
     fn serve_agents(
@@ -198,10 +253,74 @@ impl Server {
         self.tasks.close();
         // A peer that keeps its connection open must not keep the server from stopping.
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
+        let runner = self.runner.clone();
+        let _ = tokio::task::spawn_blocking(move || runner.shut_down()).await;
     }
 }
 
-fn open(settings: &ServerSettings) -> Result<(Arc<Pki>, Vault, Store), ServerError> {
+async fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListener), ServerError> {
+    let bound = tokio::net::TcpListener::bind(address)
+        .await
+        .and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map_err(|source| ServerError::Io {
+        action: "listen on",
+        object: address.to_string(),
+        source,
+    })
+}
+
+/// What the API asks of the configuration server.
+struct SiteOf {
+    pki: Arc<Pki>,
+    sessions: Sessions,
+    addresses: Vec<String>,
+}
+
+impl api::Site for SiteOf {
+    fn servers(&self) -> Vec<api::ServerFacts> {
+        let words = |days: Option<i64>| match days {
+            Some(days) if days < 30 => {
+                format!("the server's certificate ends in {days} days; restart the server")
+            }
+            _ => format!("{} replication sessions", self.sessions.count()),
+        };
+        vec![api::ServerFacts {
+            name: crate::agent::inventory::host_name(),
+            roles: ["configuration", "process", "vault", "target"]
+                .map(str::to_owned)
+                .to_vec(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: "Connected".to_owned(),
+            detail: words(days_left(&self.pki.chain_pem)),
+            addresses: self.addresses.clone(),
+            last_heartbeat_at: Some(api::Time(crate::rt::now_unix_nanos())),
+        }]
+    }
+
+    fn passphrase(&self) -> Result<String, api::SiteError> {
+        Ok(self.pki.passphrase())
+    }
+
+    fn rotate_passphrase(&self) -> Result<String, api::SiteError> {
+        self.pki.rotate_passphrase().map_err(|error| api::SiteError {
+            what: "the new passphrase could not be kept".to_owned(),
+            source: Some(Box::new(error)),
+        })
+    }
+
+    fn ca_pem(&self) -> String {
+        self.pki.ca_pem().to_owned()
+    }
+
+    fn machine_revoked(&self, machine: MachineId) {
+        self.sessions.end(machine);
+    }
+
+    // The reconciler hears of every commit of the vault.
+    fn nudge(&self) {}
+}
+
+fn open(settings: &ServerSettings) -> Result<(Arc<Pki>, Vault, Store, Option<String>), ServerError> {
     let folder = &settings.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -216,16 +335,6 @@ fn open(settings: &ServerSettings) -> Result<(Arc<Pki>, Vault, Store), ServerErr
     // The store first: its lock tells a second server before it touches the database.
     let store = Store::create(&folder.join("store"), &pki.vault_key)?;
     let vault = Vault::open(&folder.join("vault.db"))?;
-    for machine in store.machines() {
-        let points = store.points(machine.id)?;
-        vault.remember_points(
-            machine.id,
-            points.iter().map(|point| crate::vault::PointMark {
-                id: point.id,
-                instant_unix_nanos: point.instant_unix_nanos,
-                consistency: point.consistency,
-            }),
-        );
-    }
-    Ok((Arc::new(pki), vault, store))
+    let one_time_password = vault.first_start()?;
+    Ok((Arc::new(pki), vault, store, one_time_password))
 }

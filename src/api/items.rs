@@ -203,6 +203,11 @@ pub enum NetworkView {
         #[serde(default)]
         forwards: Vec<ForwardView>,
     },
+    /// As `user`, but nothing leads out.
+    IsolatedUser {
+        #[serde(default)]
+        forwards: Vec<ForwardView>,
+    },
     /// A bridge in a network namespace of its own.
     Isolated { name: String },
     /// A bridge of the host.
@@ -217,19 +222,34 @@ pub struct ForwardView {
     pub guest_port: u16,
 }
 
+impl From<Forward> for ForwardView {
+    fn from(forward: Forward) -> Self {
+        Self {
+            host_port: forward.host_port,
+            guest_port: forward.guest_port,
+        }
+    }
+}
+
+impl From<ForwardView> for Forward {
+    fn from(forward: ForwardView) -> Self {
+        Self {
+            host_port: forward.host_port,
+            guest_port: forward.guest_port,
+        }
+    }
+}
+
 impl From<Nic> for NicView {
     fn from(nic: Nic) -> Self {
         Self {
             mac: nic.mac,
             network: match nic.network {
                 Network::User { forwards } => NetworkView::User {
-                    forwards: forwards
-                        .into_iter()
-                        .map(|forward| ForwardView {
-                            host_port: forward.host_port,
-                            guest_port: forward.guest_port,
-                        })
-                        .collect(),
+                    forwards: forwards.into_iter().map(ForwardView::from).collect(),
+                },
+                Network::IsolatedUser { forwards } => NetworkView::IsolatedUser {
+                    forwards: forwards.into_iter().map(ForwardView::from).collect(),
                 },
                 Network::Isolated { name } => NetworkView::Isolated { name },
                 Network::Bridge { name } => NetworkView::Bridge { name },
@@ -244,13 +264,10 @@ impl From<NicView> for Nic {
             mac: nic.mac,
             network: match nic.network {
                 NetworkView::User { forwards } => Network::User {
-                    forwards: forwards
-                        .into_iter()
-                        .map(|forward| Forward {
-                            host_port: forward.host_port,
-                            guest_port: forward.guest_port,
-                        })
-                        .collect(),
+                    forwards: forwards.into_iter().map(Forward::from).collect(),
+                },
+                NetworkView::IsolatedUser { forwards } => Network::IsolatedUser {
+                    forwards: forwards.into_iter().map(Forward::from).collect(),
                 },
                 NetworkView::Isolated { name } => Network::Isolated { name },
                 NetworkView::Bridge { name } => Network::Bridge { name },

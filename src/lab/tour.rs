@@ -35,10 +35,8 @@ pub(super) fn walk(lab: &mut Lab) -> Result<(), LabError> {
 }
 
 fn points_of(lab: &Lab, name: &str) -> Result<Vec<Value>, LabError> {
-    let page = lab
-        .client
-        .get(&format!("replicated-items/{name}/recovery-points?limit=1000"))?;
-    Ok(page["items"].as_array().cloned().unwrap_or_default())
+    lab.client
+        .list(&format!("replicated-items/{name}/recovery-points"))
 }
 
 /// Bytes that the kernel counted as written to a block device (Documentation/block/stat: seventh field, 512-byte sectors).

@@ -67,6 +67,16 @@ pub fn server_config(chain_pem: &str, key_pem: &str, ca_pem: &str) -> Result<rus
     Ok(config)
 }
 
+/// For people: no client certificate is asked for.
+pub fn https_config(chain_pem: &str, key_pem: &str) -> Result<rustls::ServerConfig, TlsError> {
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| TlsError::Pem(e.to_string()))?;
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(certificates(chain_pem)?, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The CA that the server at `address` (host:port) presents, when it has this fingerprint and signed the server's own
 /// certificate; its PEM. Nothing secret is sent.
 pub async fn fetch_ca(address: &str, expected: &str) -> Result<String, TlsError> {

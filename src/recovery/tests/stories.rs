@@ -254,7 +254,7 @@ fn a_hanging_machine_holds_up_nobody_else_and_more_jobs_than_threads_wait() {
         bed.journal.kept().items.insert(other.machine, other.clone());
         others.push(other.machine);
     }
-    let (send, receive) = std::sync::mpsc::channel::<()>();
+    let (send, receive) = std::sync::mpsc::sync_channel::<()>(1);
     bed.site.connect(move || {
         let _ = receive.recv();
         Ok(())
@@ -449,7 +449,7 @@ fn a_failed_failover_that_left_something_removes_it_before_the_next_attempt() {
 fn a_job_is_cancelled_before_its_point_of_no_return_only() {
     // While it waits for a source that hangs.
     let bed = Bed::new();
-    let (_keep, receive) = std::sync::mpsc::channel::<()>();
+    let (_keep, receive) = std::sync::mpsc::sync_channel::<()>(1);
     bed.site.connect(move || {
         let _ = receive.recv();
         Ok(())
