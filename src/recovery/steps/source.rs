@@ -2,7 +2,7 @@
 use super::{Context, Done, Fault, missing};
 use crate::recovery::job::JobError;
 use crate::recovery::request::{PointChoice, Request};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 /// How soon a wait notices that the job is to be cancelled.
