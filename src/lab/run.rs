@@ -325,9 +325,7 @@ fn protect(lab: &mut Lab, index: usize) -> Result<(), LabError> {
     let name = lab.machines[index].figures.name.clone();
     lab.wait("an inventory", Duration::from_secs(30), |lab| {
         let machine = lab.client.get(&format!("machines/{name}"))?;
-        let disks = machine["inventory"]["disks"]
-            .as_array()
-            .is_some_and(|disks| !disks.is_empty());
+        let disks = machine["disks"].as_array().is_some_and(|disks| !disks.is_empty());
         Ok(disks.then_some(()))
     })?;
     let nic = json!({ "network": { "kind": "user", "forwards": [{ "hostPort": 0, "guestPort": 80 }] } });
