@@ -1,6 +1,7 @@
 //! Recovery with a real store, real branches and real NBD servers. Only two things are made up: a journal in memory that
 //! can be cut off at any record, and a hypervisor that fails where it is told to; its machines really read their disks.
 mod crashes;
+mod qemu;
 mod stories;
 
 use super::job::*;
@@ -476,6 +477,26 @@ pub struct Bed {
     store: Option<Store>,
     runner: Option<Runner>,
     pub limits: Limits,
+    /// With QEMU in place of the fake.
+    pub qemu: bool,
+}
+
+impl Drop for Bed {
+    /// Machines of a test that failed do not outlive it.
+    fn drop(&mut self) {
+        if self.qemu {
+            let compute = QemuCompute::new();
+            for job in self.journal.kept().jobs.values() {
+                let parameters: Option<steps::Parameters> =
+                    serde_json::from_value(job.parameters.clone()).ok();
+                if let Some(machine) = parameters.and_then(|parameters| parameters.machine)
+                    && let Err(error) = compute.destroy(&machine)
+                {
+                    eprintln!("{error}");
+                }
+            }
+        }
+    }
 }
 
 impl Bed {
@@ -525,16 +546,21 @@ impl Bed {
                 shut_down: LIMIT,
                 journal_again: Duration::from_millis(5),
             },
+            qemu: false,
         };
         bed.boot();
         bed
     }
 
-    fn boot(&mut self) {
+    pub fn boot(&mut self) {
         let parts = Parts {
             journal: self.journal.clone(),
             store: self.store().clone(),
-            compute: self.compute.clone(),
+            compute: if self.qemu {
+                Arc::new(QemuCompute::new())
+            } else {
+                self.compute.clone()
+            },
             vms: self.vms(),
             source: self.site.clone(),
         };
