@@ -38,6 +38,17 @@ impl From<Refusal> for JobError {
     }
 }
 
+impl From<JobError> for Refusal {
+    fn from(error: JobError) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
+            possible_causes: error.possible_causes,
+            recommended_action: error.recommended_action,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     #[error(transparent)]

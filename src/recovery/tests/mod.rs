@@ -176,6 +176,11 @@ impl Journal for Memory {
         if cut.is_some_and(|(_, cut)| cut == Cut::Before) {
             return Err(dead());
         }
+        // A job that is over stays over.
+        let over = kept.jobs.get(&job.id).map(|known| known.state);
+        if over.is_some_and(|state| state.is_over() && state != job.state) {
+            return Err(JournalError::Conflict);
+        }
         if let Some(item) = item {
             let stored = kept
                 .items
@@ -186,13 +191,6 @@ impl Journal for Memory {
             }
             *stored = item.clone();
             stored.revision += 1;
-        }
-        if let Some(known) = kept.jobs.get(&job.id) {
-            assert!(
-                !known.state.is_over() || known.state == job.state,
-                "a job that was over is {:?}",
-                job.state
-            );
         }
         kept.jobs.insert(job.id, job.clone());
         if cut.is_some() { Err(dead()) } else { Ok(()) }
