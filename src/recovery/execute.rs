@@ -450,8 +450,12 @@ impl Run<'_> {
         self.job.state = JobState::InProgress;
         self.job.tasks.retain(|task| task.name != UNDO);
         match self.record_job() {
-            // Undone all the same: nobody else will.
+            // Undone all the same: nobody else will. But never what the journal says was done: a machine lives on it.
             Err(NotRecorded::Refused(why)) => {
+                let kept = self.shared.parts.journal.job(self.job.id);
+                if kept.is_ok_and(|kept| kept.state == JobState::Succeeded) {
+                    return Err(NotRecorded::Refused(why));
+                }
                 tracing::warn!(job = %self.job.id, why, "a job is undone without its record");
             }
             other => other?,

@@ -240,6 +240,7 @@ fn a_branch_that_is_gone_is_not_replaced_by_an_empty_one() {
 #[test]
 fn a_journal_that_refuses_for_a_while_only_delays() {
     let bed = Bed::new();
+    let mut cleanups = 0;
     for cut in [Cut::Before, Cut::After] {
         for record in 2..14 {
             bed.journal.cut(record, cut);
@@ -260,6 +261,12 @@ fn a_journal_that_refuses_for_a_while_only_delays() {
             assert_eq!(ended.state, JobState::Succeeded, "{cut:?} {record}: {ended:?}");
             assert_eq!(bed.run(cleanup()).state, JobState::Succeeded);
             bed.assert_clean("after the cleanup");
+            cleanups += 1;
+            assert_eq!(
+                bed.compute.count(Verb::Destroy),
+                cleanups,
+                "{cut:?} {record}: a machine that was started is taken down by its cleanup only"
+            );
         }
     }
 }

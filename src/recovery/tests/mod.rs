@@ -260,6 +260,10 @@ impl Fake {
         }
     }
 
+    pub fn count(&self, verb: Verb) -> usize {
+        self.lock().calls.iter().filter(|call| **call == verb).count()
+    }
+
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self.lock().known.keys().cloned().collect();
         names.sort();
