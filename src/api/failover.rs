@@ -225,10 +225,7 @@ impl From<MachineStatus> for TargetMachine {
             forwards: status
                 .forwards
                 .into_iter()
-                .map(|forward| super::items::ForwardView {
-                    host_port: forward.host_port,
-                    guest_port: forward.guest_port,
-                })
+                .map(super::items::ForwardView::from)
                 .collect(),
             first_output_at: status.first_output_unix_nanos.map(Time),
         }

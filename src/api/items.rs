@@ -4,7 +4,7 @@ use super::access::Caller;
 use super::model::{Accepted, Page, Paging, Reason, Time, etag, if_match};
 use super::problem::ApiError;
 use crate::block::Consistency;
-use crate::recovery::{JobId, TargetSettings};
+use crate::recovery::{JobId, Operation, TargetSettings};
 use crate::replica::ReplicaError;
 use crate::rt::now_unix_nanos;
 use crate::target::{DiskBus, Forward, Network, Nic};
@@ -203,6 +203,11 @@ pub enum NetworkView {
         #[serde(default)]
         forwards: Vec<ForwardView>,
     },
+    /// As `user`, but nothing leads out.
+    IsolatedUser {
+        #[serde(default)]
+        forwards: Vec<ForwardView>,
+    },
     /// A bridge in a network namespace of its own.
     Isolated { name: String },
     /// A bridge of the host.
@@ -217,19 +222,34 @@ pub struct ForwardView {
     pub guest_port: u16,
 }
 
+impl From<Forward> for ForwardView {
+    fn from(forward: Forward) -> Self {
+        Self {
+            host_port: forward.host_port,
+            guest_port: forward.guest_port,
+        }
+    }
+}
+
+impl From<ForwardView> for Forward {
+    fn from(forward: ForwardView) -> Self {
+        Self {
+            host_port: forward.host_port,
+            guest_port: forward.guest_port,
+        }
+    }
+}
+
 impl From<Nic> for NicView {
     fn from(nic: Nic) -> Self {
         Self {
             mac: nic.mac,
             network: match nic.network {
                 Network::User { forwards } => NetworkView::User {
-                    forwards: forwards
-                        .into_iter()
-                        .map(|forward| ForwardView {
-                            host_port: forward.host_port,
-                            guest_port: forward.guest_port,
-                        })
-                        .collect(),
+                    forwards: forwards.into_iter().map(ForwardView::from).collect(),
+                },
+                Network::IsolatedUser { forwards } => NetworkView::IsolatedUser {
+                    forwards: forwards.into_iter().map(ForwardView::from).collect(),
                 },
                 Network::Isolated { name } => NetworkView::Isolated { name },
                 Network::Bridge { name } => NetworkView::Bridge { name },
@@ -244,13 +264,10 @@ impl From<NicView> for Nic {
             mac: nic.mac,
             network: match nic.network {
                 NetworkView::User { forwards } => Network::User {
-                    forwards: forwards
-                        .into_iter()
-                        .map(|forward| Forward {
-                            host_port: forward.host_port,
-                            guest_port: forward.guest_port,
-                        })
-                        .collect(),
+                    forwards: forwards.into_iter().map(Forward::from).collect(),
+                },
+                NetworkView::IsolatedUser { forwards } => Network::IsolatedUser {
+                    forwards: forwards.into_iter().map(Forward::from).collect(),
                 },
                 NetworkView::Isolated { name } => Network::Isolated { name },
                 NetworkView::Bridge { name } => Network::Bridge { name },
@@ -363,16 +380,19 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
     let item = &row.item;
     let live = state.vault.live(item.machine);
     let health = state.vault.health(&row);
-    let allowed_operations = state
-        .runner
-        .allowed(item.machine)?
-        .into_iter()
-        .map(|(operation, refusal)| OperationView {
+    let mut allowed_operations = Vec::new();
+    for (operation, refusal) in state.runner.allowed(item.machine)? {
+        // The vault carries this one out, and also where it cancels an open EnableReplication by it.
+        let refusal = match operation {
+            Operation::DisableProtection => state.vault.disable_refusal(item.machine)?,
+            _ => refusal,
+        };
+        allowed_operations.push(OperationView {
             operation: format!("{operation:?}"),
             allowed: refusal.is_none(),
             reason: refusal.map(Reason::from),
-        })
-        .collect();
+        });
+    }
     let failover_health = match (&live.last_good_point, item.last_successful_test_unix_nanos) {
         (None, _) => "None",
         (_, Some(last)) if now - last < TEST_DUE_NANOS => "Normal",
