@@ -4,7 +4,7 @@ use super::access::Caller;
 use super::model::{Accepted, Page, Paging, Reason, Time, etag, if_match};
 use super::problem::ApiError;
 use crate::block::Consistency;
-use crate::recovery::{JobId, TargetSettings};
+use crate::recovery::{JobId, Operation, TargetSettings};
 use crate::replica::ReplicaError;
 use crate::rt::now_unix_nanos;
 use crate::target::{DiskBus, Forward, Network, Nic};
@@ -380,16 +380,19 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
     let item = &row.item;
     let live = state.vault.live(item.machine);
     let health = state.vault.health(&row);
-    let allowed_operations = state
-        .runner
-        .allowed(item.machine)?
-        .into_iter()
-        .map(|(operation, refusal)| OperationView {
+    let mut allowed_operations = Vec::new();
+    for (operation, refusal) in state.runner.allowed(item.machine)? {
+        // The vault carries this one out, and also where it cancels an open EnableReplication by it.
+        let refusal = match operation {
+            Operation::DisableProtection => state.vault.disable_refusal(item.machine)?,
+            _ => refusal,
+        };
+        allowed_operations.push(OperationView {
             operation: format!("{operation:?}"),
             allowed: refusal.is_none(),
             reason: refusal.map(Reason::from),
-        })
-        .collect();
+        });
+    }
     let failover_health = match (&live.last_good_point, item.last_successful_test_unix_nanos) {
         (None, _) => "None",
         (_, Some(last)) if now - last < TEST_DUE_NANOS => "Normal",

@@ -9,6 +9,7 @@ use super::processes::Process;
 use super::site::Site;
 use super::source::{self, Source};
 use super::tour;
+use crate::agent::capture;
 use crate::target::{Compute, MachineSpec, QemuCompute};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,18 @@ impl Drop for Lab {
             machine.agent = None;
         }
         destroy_all(&self.settings.folder.join("data/vms"));
+        forget_all(&self.settings.folder.join("data/store/machines"));
+    }
+}
+
+/// Ends the tracking of the lab's disks: their agents were ended and not told to.
+fn forget_all(machines: &Path) {
+    for machine in std::fs::read_dir(machines).into_iter().flatten().flatten() {
+        for disk in std::fs::read_dir(machine.path()).into_iter().flatten().flatten() {
+            if let Some(id) = disk.file_name().to_str().and_then(|name| name.parse().ok()) {
+                capture::forget(id);
+            }
+        }
     }
 }
 
@@ -109,7 +122,7 @@ impl Drop for Lab {
 fn destroy_all(vms: &Path) {
     let compute = QemuCompute::new();
     for folder in std::fs::read_dir(vms).into_iter().flatten().flatten() {
-        let spec = std::fs::read(folder.path().join("machine.json"))
+        let spec = std::fs::read(folder.path().join("machine/machine.json"))
             .ok()
             .and_then(|bytes| serde_json::from_slice::<MachineSpec>(&bytes).ok());
         if let Some(spec) = spec {
@@ -184,6 +197,7 @@ fn start(settings: &LabSettings, stop: &Arc<AtomicBool>, begin: Instant) -> Resu
     }
     let folder = site.folder().to_owned();
     destroy_all(&folder.join("data/vms"));
+    forget_all(&folder.join("data/store/machines"));
     for name in ["data", "machines", "agents"] {
         let _ = std::fs::remove_dir_all(folder.join(name));
     }

@@ -4,7 +4,7 @@
 //! not fit into its queue lose their event, never their effect on live state.
 use super::{Health, HealthError, NewEvent, PointMark, Severity, Shared, Vault, VaultError, events, items};
 use crate::block::{Consistency, MachineId};
-use crate::recovery::{Journal, ProtectionState};
+use crate::recovery::{Journal, ProtectionEvent, ProtectionState};
 use crate::rt::{Fact, Report, now_unix_nanos};
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -48,6 +48,20 @@ fn run(shared: &Weak<Shared>, receiver: &Receiver<Fact>) {
             }
             look = Instant::now() + HEALTH_PERIOD;
         }
+    }
+}
+
+/// Where the first good point leads, from the states that wait for it. A replication that was given up and shipped a point
+/// all the same has begun again.
+fn completed(state: ProtectionState) -> Option<ProtectionState> {
+    let running = state
+        .step(ProtectionEvent::InitialReplicationStarted)
+        .unwrap_or(state);
+    match state {
+        ProtectionState::InitialReplicationInProgress | ProtectionState::InitialReplicationFailed => {
+            running.step(ProtectionEvent::InitialReplicationCompleted).ok()
+        }
+        _ => None,
     }
 }
 
@@ -122,7 +136,7 @@ impl Vault {
     fn initial_replication_done(&self, machine: MachineId) -> Result<(), VaultError> {
         // Most points change nothing: look without the writer's lock first.
         match Journal::item(self, machine) {
-            Ok(item) if item.protection == ProtectionState::InitialReplicationInProgress => {}
+            Ok(item) if completed(item.protection).is_some() => {}
             _ => return Ok(()),
         }
         self.write(|transaction| {
@@ -130,10 +144,10 @@ impl Vault {
                 return Ok(());
             };
             let mut item = row.item;
-            if item.protection != ProtectionState::InitialReplicationInProgress {
+            let Some(next) = completed(item.protection) else {
                 return Ok(());
-            }
-            item.protection = ProtectionState::Protected;
+            };
+            item.protection = next;
             items::put_item(transaction, &item).map_err(|error| VaultError::Database(Box::new(error)))?;
             items::protection_event(
                 transaction,

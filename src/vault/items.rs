@@ -8,8 +8,8 @@ use super::policies::{POLICY, policy_row, usable};
 use super::{Policy, Vault, VaultError, events, id_column, json_column, vault_id, word};
 use crate::block::{DiskId, MachineId};
 use crate::recovery::{
-    ActiveLocation, Item, Job, JobId, JobKind, JobState, Journal, JournalError, ProtectionState,
-    TargetSettings, Task, TaskState, TestFailoverState,
+    ActiveLocation, Item, Job, JobId, JobKind, JobState, Journal, JournalError, Operation, ProtectionState,
+    Refusal, TargetSettings, Task, TaskState, TestFailoverState, admission,
 };
 use crate::rt::now_unix_nanos;
 use crate::target::{DiskBus, Network, Nic};
@@ -137,30 +137,31 @@ pub(super) fn put_item(transaction: &Transaction<'_>, item: &Item) -> Result<(),
 /// How the machine is started at the target unless a person says otherwise.
 pub fn default_target(name: &str, inventory: &Inventory) -> TargetSettings {
     let short = &name[..name.len().min(NAME_LEN_MAX - TARGET_SUFFIX.len())];
-    // Networks of the kind `user` are private to each machine, so that the source's addresses may be kept in both.
-    let mut nics: Vec<Nic> = inventory
+    // Networks of these kinds are private to each machine, so that the source's addresses may be kept in both. What is
+    // started for a test must not reach production.
+    let macs: Vec<Option<String>> = inventory
         .nics
         .iter()
         .filter(|nic| nic.name != "lo")
-        .map(|nic| Nic {
-            mac: is_mac(&nic.mac).then(|| nic.mac.clone()),
-            network: Network::User { forwards: Vec::new() },
-        })
+        .map(|nic| is_mac(&nic.mac).then(|| nic.mac.clone()))
         .collect();
-    if nics.is_empty() {
-        nics.push(Nic {
-            mac: None,
-            network: Network::User { forwards: Vec::new() },
-        });
-    }
+    let macs = if macs.is_empty() { vec![None] } else { macs };
+    let nics = |network: Network| -> Vec<Nic> {
+        macs.iter()
+            .map(|mac| Nic {
+                mac: mac.clone(),
+                network: network.clone(),
+            })
+            .collect()
+    };
     TargetSettings {
         name: format!("{short}{TARGET_SUFFIX}"),
         cpus: inventory.cpus.max(1),
         memory_bytes: inventory.memory_bytes.max(MEMORY_BYTES_MIN),
         firmware: inventory.firmware,
         disk_bus: DiskBus::default(),
-        test_nics: nics.clone(),
-        nics,
+        nics: nics(Network::User { forwards: Vec::new() }),
+        test_nics: nics(Network::IsolatedUser { forwards: Vec::new() }),
     }
 }
 
@@ -319,14 +320,8 @@ pub fn scenario(kind: JobKind) -> &'static str {
     }
 }
 
-fn refuse_open_job(
-    transaction: &Transaction<'_>,
-    machine: MachineId,
-    name: &str,
-    except: Option<JobKind>,
-) -> Result<Vec<Job>, VaultError> {
-    let open = open_jobs_of(transaction, machine)?;
-    if let Some(job) = open.iter().find(|job| Some(job.kind) != except) {
+fn refuse_open_job(transaction: &Transaction<'_>, machine: MachineId, name: &str) -> Result<(), VaultError> {
+    if let Some(job) = open_jobs_of(transaction, machine)?.first() {
         return Err(VaultError::refused(
             "JobInProgress",
             format!("a job of {name} is not over: {}", scenario(job.kind)),
@@ -334,7 +329,23 @@ fn refuse_open_job(
             format!("wait for it: lifeboat job watch {}", job.id),
         ));
     }
-    Ok(open)
+    Ok(())
+}
+
+/// Why replication cannot be disabled now. An open EnableReplication is no reason: it is cancelled by it.
+fn refuse_disable(item: &Item, open: &[Job]) -> Option<Refusal> {
+    let facts = admission::Facts {
+        item,
+        open_job: open
+            .iter()
+            .map(|job| job.kind)
+            .find(|kind| *kind != JobKind::EnableReplication),
+        // What disabling does not depend on.
+        usable_points: 0,
+        source_connected: false,
+        target_trouble: None,
+    };
+    admission::admit(Operation::DisableProtection, &facts).err()
 }
 
 impl Vault {
@@ -362,8 +373,8 @@ impl Vault {
                         format!("see it: lifeboat machine show {name}"),
                     ));
                 }
-                _ => refuse_open_job(transaction, id, name, None)?,
-            };
+                _ => refuse_open_job(transaction, id, name)?,
+            }
             if row.revoked {
                 return Err(VaultError::refused(
                     "MachineRevoked",
@@ -467,22 +478,9 @@ impl Vault {
             })?;
             let mut changed = row.item;
             let name = changed.name.clone();
-            let open = refuse_open_job(transaction, id, &name, Some(JobKind::EnableReplication))?;
-            if changed.test_failover_state != TestFailoverState::None {
-                return Err(VaultError::refused(
-                    "TestFailoverNotCleanedUp",
-                    format!("a test failover of {name} is not cleaned up"),
-                    "its machine reads its disks from the replica that would be removed",
-                    format!("clean it up first: lifeboat failover cleanup {name}"),
-                ));
-            }
-            if changed.active_location == ActiveLocation::Recovery || changed.failover.is_some() {
-                return Err(VaultError::refused(
-                    "RunsAtTarget",
-                    format!("{name} runs at the target site from its replica"),
-                    "it was failed over; removing the replica would remove its disks",
-                    "bring the machine home or export its disks first",
-                ));
+            let open = open_jobs_of(transaction, id)?;
+            if let Some(refusal) = refuse_disable(&changed, &open) {
+                return Err(VaultError::Refused(Box::new(refusal)));
             }
             for mut job in open {
                 job.state = JobState::Cancelled;
@@ -527,6 +525,14 @@ impl Vault {
             changed.target = target;
             put_item(transaction, &changed).map_err(from_journal)?;
             item(transaction, machine)?.ok_or_else(|| unknown_machine(machine))
+        })
+    }
+
+    /// Why replication cannot be disabled now.
+    pub fn disable_refusal(&self, machine: MachineId) -> Result<Option<Refusal>, VaultError> {
+        self.read(|transaction| {
+            let row = item(transaction, machine)?.ok_or_else(|| unknown_machine(machine))?;
+            Ok(refuse_disable(&row.item, &open_jobs_of(transaction, machine)?))
         })
     }
 

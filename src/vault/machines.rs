@@ -493,8 +493,8 @@ fn replicates(state: ProtectionState) -> bool {
         state,
         ProtectionState::InitialReplicationInProgress
             | ProtectionState::Protected
+            | ProtectionState::InitialReplicationFailed
             | ProtectionState::UnplannedFailoverInitiated
-            | ProtectionState::DisablingFailed
     )
 }
 

@@ -408,7 +408,10 @@ fn after_a_failover_the_source_is_fenced_and_cannot_be_disabled() {
     assert!(!desired.protect);
     assert_eq!(desired.generation, 2);
     assert!(desired.fenced.unwrap().contains("web1-asr"));
-    assert_eq!(code(vault.disable(id, "admin").unwrap_err()), "RunsAtTarget");
+    assert_eq!(
+        code(vault.disable(id, "admin").unwrap_err()),
+        "MachineRunsFromReplica"
+    );
 }
 
 #[test]
