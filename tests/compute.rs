@@ -459,7 +459,7 @@ fn an_isolated_network_lives_as_long_as_a_machine_is_in_it() {
         machine.spec.nics.push(isolated);
         let refused = machine.compute.prepare(&machine.spec);
         assert!(matches!(refused, Err(TargetError::Refused(_))));
-        machine.spec.nics.clear();
+        machine.compute.destroy(&machine.spec).unwrap();
         return;
     }
     let network = IsolatedNetwork::new(&name).unwrap();
