@@ -328,7 +328,7 @@ fn fire(scene: &Scene, seed: u64) {
                 let _ = rustix::fs::fallocate(&file, mode, offset, 50_000);
             }
             5 => {
-                file.set_len(offset).unwrap();
+                file.set_len(size - random.next(100_000)).unwrap();
                 file.set_len(size).unwrap();
             }
             6 => {
