@@ -357,7 +357,7 @@ fn another_device_begins_anew() {
     let _pins = Pins::of(id);
     let first = LoopDisk::attach(&folder.path().join("one"), 8 << 20);
     let mut source = EbpfSource::open(&first.0, id).unwrap();
-    source.compared();
+    source.compared(lifeboat::block::PointId::new());
     assert!(!EbpfSource::open(&first.0, id).unwrap().was_lost());
     drop(first);
     let second = LoopDisk::attach(&folder.path().join("two"), 8 << 20);
