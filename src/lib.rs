@@ -15,5 +15,6 @@ pub mod recovery;
 pub mod vault;
 pub mod configuration_server;
 pub mod api;
+pub mod server;
 pub mod lab;
 pub mod cli;

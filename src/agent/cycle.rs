@@ -1,31 +1,39 @@
 //! One recovery point of a machine: copy what changed until little is left, freeze, take the rest, thaw, seal.
 //!
 //! ```text
-//! compare (first time) -> copy passes -> freeze -> drain, settle, read, drain again -> thaw -> ship -> seal
+//! compare (first time, or doubt) -> sync, take bits, copy: until little is left -> window -> ship -> seal
 //! ```
-//! A point is never called better than it is: without a frozen file system the disk must have been quiet, a
-//! write past the frozen file systems makes it fuzzy, and a freeze that the guard ended makes no point.
-//! A crash anywhere loses nothing: bits stay pending until what was read for them is durable at the target.
-use super::capture::{AlignedBuffer, CaptureError, ChangeSource, DiskReader, EbpfSource};
-use super::freeze::{FreezeError, Guard};
-use super::mounts;
-use crate::block::{
-    BLOCK_BYTES, BlockRange, Consistency, DiskId, ExtentSet, FRAME_RAW_BYTES_MAX, FrameBuilder,
-    GRANULE_BYTES, PointId,
+//! A point is never called better than it is; [`window`](super::window) says how it is found out. A crash anywhere
+//! loses nothing: blocks stay pending until what was read for them is durable at the target. Between reading and
+//! acknowledging no bits are taken: a block that changes in between keeps its bit.
+use super::capture::{
+    AlignedBuffer, Batch, CaptureError, CaptureKind, ChangeSource, DiskReader, EbpfSource, ReadError,
+    ScanSource, outside,
 };
-use crate::replica::{MachineWriter, PointSpec, ReplicaError};
-use bytes::Bytes;
+use super::freeze::{FreezeError, open_all, sync_all};
+use super::mounts::{self, FileSystem};
+use super::shipper::Shipper;
+use super::sink::{DIGESTS_MAX, ShipError, Sink};
+use super::{swap, window};
+use crate::block::{BLOCK_BYTES, BlockRange, Consistency, DiskId, GRANULE_BYTES, PointId};
+use crate::replica::PointSpec;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Read and frozen for at most this much; more is copied in another pass first.
 const REST_BYTES: u64 = 16 << 20;
 /// Room for what appears between the last pass and the freeze.
 const RESERVE_BYTES: usize = 32 << 20;
-const PASSES_MAX: usize = 3;
-const CHUNK_BLOCKS: u64 = (FRAME_RAW_BYTES_MAX / BLOCK_BYTES) as u64;
-/// For speed on the way, not size: what is kept longer is folded with a higher level.
-const ZSTD_LEVEL: i32 = 1;
+/// So little is read in a few milliseconds: another pass would gain nothing.
+const LITTLE_BYTES: u64 = 1 << 20;
+/// Passes after which a rest of [`REST_BYTES`] is little enough, and passes after which the freeze is tried anyway.
+const PASSES: usize = 3;
+const PASSES_MAX: usize = 6;
+/// Read at once. Small, so that reading, compressing and sending overlap.
+const CHUNK_BLOCKS: u64 = 1024;
+/// Shipped and acknowledged at a time: what a broken link makes to be shipped again.
+const ACKNOWLEDGE_BYTES: u64 = 256 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CycleError {
@@ -34,9 +42,9 @@ pub enum CycleError {
     #[error(transparent)]
     Freeze(#[from] FreezeError),
     #[error(transparent)]
-    Ship(#[from] ReplicaError),
-    #[error("cannot find the file systems of {path}")]
-    Mounts { path: PathBuf, source: std::io::Error },
+    Ship(#[from] ShipError),
+    #[error("cannot find the file systems of the disks")]
+    Mounts(#[source] std::io::Error),
     #[error("cannot {what}")]
     Memory {
         what: &'static str,
@@ -46,70 +54,74 @@ pub enum CycleError {
         "the disks change faster than they can be copied: {0} bytes were left at the freeze; no point was made"
     )]
     TooBusy(u64),
-}
-
-/// Where frames go: a store in this process, or a process server.
-pub trait Sink {
-    fn append(&mut self, disk: DiskId, frame: Bytes) -> Result<(), ReplicaError>;
-    /// On return all that was appended is durable at the target.
-    fn flush(&mut self) -> Result<(), ReplicaError>;
-    fn seal(&mut self, spec: PointSpec) -> Result<PointId, ReplicaError>;
-    /// BLAKE3 of what the target holds for these granules; None where it holds nothing to compare with.
-    fn digests(
-        &mut self,
-        disk: DiskId,
-        first: u64,
-        count: u64,
-    ) -> Result<Option<Vec<[u8; 32]>>, ReplicaError>;
-}
-
-impl Sink for MachineWriter {
-    fn append(&mut self, disk: DiskId, frame: Bytes) -> Result<(), ReplicaError> {
-        MachineWriter::append(self, disk, frame)
-    }
-
-    fn flush(&mut self) -> Result<(), ReplicaError> {
-        MachineWriter::flush(self)
-    }
-
-    fn seal(&mut self, spec: PointSpec) -> Result<PointId, ReplicaError> {
-        MachineWriter::seal(self, spec)
-    }
-
-    fn digests(
-        &mut self,
-        disk: DiskId,
-        first: u64,
-        count: u64,
-    ) -> Result<Option<Vec<[u8; 32]>>, ReplicaError> {
-        if !self.has_data(disk)? {
-            return Ok(None);
-        }
-        let image = self.latest(disk)?;
-        (first..first + count)
-            .map(|granule| image.granule_digest(granule))
-            .collect::<Result<_, _>>()
-            .map(Some)
-    }
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// A disk under replication.
 pub struct ProtectedDisk {
     pub id: DiskId,
-    reader: DiskReader,
-    source: Box<dyn ChangeSource>,
-    /// Known to differ from the target, beyond what the source will tell.
-    dirty: ExtentSet,
+    pub(super) reader: DiskReader,
+    pub(super) source: Box<dyn ChangeSource>,
+    /// Not replicated (swap), sorted. These blocks stay pending, so that they are shipped when they become data.
+    pub(super) excluded: Vec<BlockRange>,
+}
+
+/// Memory that every cycle uses again: one per agent.
+pub struct Reserve {
+    pub(super) memory: AlignedBuffer,
+    pub(super) batch: Batch,
+}
+
+/// What may be watched while a point is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Everything is frozen, nothing read yet.
+    Frozen,
+    /// Everything is read and still frozen.
+    Read,
+    Thawed,
 }
 
 pub struct CycleSettings<'a> {
     /// This executable, to be run as the freeze guard.
     pub guard: PathBuf,
     pub freeze_deadline: Duration,
-    /// Called while everything is frozen and after the last read: for tests that keep what the disk held.
-    pub witness: Option<&'a mut dyn FnMut()>,
-    /// Bytes done and in all, of the comparison of a disk.
-    pub progress: &'a mut dyn FnMut(u64, u64),
+    /// How long to look for a moment in which file systems that cannot be frozen are quiet.
+    pub quiet_patience: Duration,
+    /// For tests that keep what the disk held, or count allocations.
+    pub witness: Option<&'a mut dyn FnMut(Moment)>,
+    /// Called after each chunk; must be quick.
+    pub progress: &'a mut dyn FnMut(Progress),
+    /// Nanoseconds of Unix time on the server's clock.
+    pub clock: &'a dyn Fn() -> i64,
+    /// Set: the cycle ends at the next chunk, with [`CycleError::Cancelled`]. Nothing is lost by it.
+    pub cancel: &'a AtomicBool,
+}
+
+/// What the cycle does with a disk at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The target holds nothing of the disk: everything is read and shipped.
+    InitialReplication,
+    /// Everything is read and what differs at the target is shipped.
+    Resynchronizing,
+    /// Changed blocks are copied.
+    Copying,
+    /// The blocks of the freeze are shipped.
+    Shipping,
+}
+
+/// How far the cycle is with a disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub disk: DiskId,
+    pub phase: Phase,
+    /// Bytes of this phase done, and in all.
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    /// Known to have changed and not yet durable at the target.
+    pub pending_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -117,303 +129,402 @@ pub struct CycleReport {
     pub point: PointId,
     pub consistency: Consistency,
     pub note: String,
+    /// How long writers were stopped; zero where nothing was frozen.
     pub freeze: Duration,
-    /// Raw bytes of the blocks that were read and shipped.
-    pub shipped_raw_bytes: u64,
+    pub read_bytes: u64,
+    /// Raw bytes of the blocks that were shipped: by comparing, and as changes.
+    pub compared_raw_bytes: u64,
+    pub changed_raw_bytes: u64,
     pub stored_bytes: u64,
     pub passes: usize,
 }
 
+impl Reserve {
+    pub fn new() -> Result<Self, CycleError> {
+        Self::with_bytes(RESERVE_BYTES)
+    }
+
+    /// Small ones are for places that never freeze.
+    pub fn with_bytes(bytes: usize) -> Result<Self, CycleError> {
+        let memory = AlignedBuffer::new(bytes).map_err(|source| CycleError::Memory {
+            what: "reserve memory",
+            source,
+        })?;
+        Ok(Self {
+            memory,
+            batch: Batch::new(),
+        })
+    }
+}
+
 impl ProtectedDisk {
+    /// Tracked by eBPF.
     pub fn open(path: &Path, id: DiskId) -> Result<Self, CaptureError> {
-        let reader = DiskReader::open(path)?;
-        let source = Box::new(EbpfSource::open(path, id)?);
-        // What an agent before this one took and did not get acknowledged.
-        let dirty = source.pending();
+        Self::new(path, id, Box::new(EbpfSource::open(path, id)?))
+    }
+
+    /// Read as a whole for each point.
+    pub fn scan(path: &Path, id: DiskId) -> Result<Self, CaptureError> {
+        Self::new(path, id, Box::new(ScanSource::open(path)?))
+    }
+
+    fn new(path: &Path, id: DiskId, source: Box<dyn ChangeSource>) -> Result<Self, CaptureError> {
         Ok(Self {
             id,
-            reader,
+            reader: DiskReader::open(path)?,
             source,
-            dirty,
+            excluded: Vec::new(),
         })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.reader.path()
     }
 
     pub fn size_bytes(&self) -> u64 {
         self.reader.size_bytes()
     }
 
+    pub fn kind(&self) -> CaptureKind {
+        self.source.kind()
+    }
+
+    /// Changed and not durable at the target. The whole disk when everything must be compared; a scanned disk does
+    /// not know it.
+    pub fn pending_bytes(&self) -> u64 {
+        if self.kind() == CaptureKind::Ebpf && self.source.was_lost() {
+            return self.size_bytes();
+        }
+        self.backlog_bytes()
+    }
+
+    fn backlog_bytes(&self) -> u64 {
+        let excluded: u64 = self.excluded.iter().map(|range| range.count).sum();
+        self.source.backlog_blocks().saturating_sub(excluded) * BLOCK_BYTES as u64
+    }
+
+    /// The next cycle compares everything with the target.
+    pub fn resynchronize(&mut self) {
+        self.source.doubt();
+    }
+
+    /// Whether the next cycle compares everything.
+    pub fn was_lost(&self) -> bool {
+        self.source.was_lost()
+    }
+
+    /// [`PointId::mark`] of the last point that was sealed of it; 0: none since tracking began.
+    pub fn last_point(&self) -> u64 {
+        self.source.last_point()
+    }
+
+    /// Protection ends: nothing is tracked any more.
+    pub fn forget(self) {
+        self.source.forget();
+    }
+
+    pub(super) fn is_tracked(&self) -> bool {
+        self.kind() != CaptureKind::Scan
+    }
+
     fn blocks(&self) -> u64 {
         self.size_bytes().div_ceil(BLOCK_BYTES as u64)
     }
 
-    /// Takes what changed, within the disk.
-    fn drain(&mut self) {
-        self.source.drain(&mut self.dirty);
-        self.clip();
-    }
-
-    fn clip(&mut self) {
-        self.dirty
-            .remove(BlockRange::new(self.blocks(), u64::MAX - self.blocks()));
-    }
-}
-
-/// Builds frames and counts.
-struct Shipper<'a> {
-    sink: &'a mut dyn Sink,
-    frame: FrameBuilder,
-    raw_bytes: u64,
-    stored_bytes: u64,
-}
-
-impl Shipper<'_> {
-    fn push(&mut self, disk: DiskId, mut first: u64, mut data: &[u8]) -> Result<(), CycleError> {
-        self.raw_bytes += data.len() as u64;
-        while !data.is_empty() {
-            let room = self.frame.room_blocks() * BLOCK_BYTES;
-            if room == 0 {
-                self.send(disk)?;
-                continue;
+    /// The next range to be copied at or after this block.
+    pub(super) fn next_pending(&self, mut from: u64, blocks_max: u64) -> Option<BlockRange> {
+        loop {
+            let range = self.source.next_pending(from, blocks_max)?;
+            let end = range.end().min(self.blocks());
+            if range.first >= end {
+                return None;
             }
-            let (part, rest) = data.split_at(room.min(data.len()));
-            self.frame.push(first, part);
-            first += (part.len() / BLOCK_BYTES) as u64;
-            data = rest;
+            match outside(BlockRange::new(range.first, end - range.first), &self.excluded) {
+                Ok(range) => return Some(range),
+                Err(next) => from = next,
+            }
         }
-        Ok(())
     }
 
-    /// Ends the frame; a frame holds blocks of one disk.
-    fn send(&mut self, disk: DiskId) -> Result<(), CycleError> {
-        if self.frame.is_empty() {
-            return Ok(());
+    pub(super) fn pending_blocks(&self) -> u64 {
+        let (mut blocks, mut from) = (0, 0);
+        while let Some(range) = self.next_pending(from, u64::MAX) {
+            blocks += range.count;
+            from = range.end();
         }
-        let frame = std::mem::take(&mut self.frame);
-        let bytes = frame.finish(ZSTD_LEVEL).map_err(|source| CycleError::Memory {
-            what: "compress a frame",
-            source,
-        })?;
-        self.stored_bytes += bytes.len() as u64;
-        Ok(self.sink.append(disk, bytes)?)
+        blocks
     }
+
+    /// What was read of the pending blocks below `end` is durable.
+    fn acknowledge_below(&mut self, end: u64) {
+        let mut from = 0;
+        while let Some(range) = self.next_pending(from, u64::MAX)
+            && range.first < end
+        {
+            let range = BlockRange::new(range.first, range.end().min(end) - range.first);
+            self.source.acknowledge(range);
+            from = range.end();
+        }
+    }
+
+    /// Learns what is swap now. What is swap no more was kept pending and shows by itself.
+    fn exclude_swap(&mut self) {
+        if !self.is_tracked() {
+            return;
+        }
+        // Not told: replicated as data, which is never wrong.
+        self.excluded = swap::of_disk(self.path()).unwrap_or_default();
+        for range in &self.excluded {
+            self.source.mark(*range);
+        }
+    }
+
+    pub(super) fn read_failed(&self, error: ReadError) -> CycleError {
+        self.reader.failed(error.source).into()
+    }
+}
+
+pub(super) fn check_cancelled(settings: &CycleSettings) -> Result<(), CycleError> {
+    if settings.cancel.load(Ordering::Relaxed) {
+        return Err(CycleError::Cancelled);
+    }
+    Ok(())
 }
 
 /// Makes one recovery point of all these disks.
 pub fn run(
     disks: &mut [ProtectedDisk],
     sink: &mut dyn Sink,
+    reserve: &mut Reserve,
     settings: &mut CycleSettings,
 ) -> Result<CycleReport, CycleError> {
-    let reserve = AlignedBuffer::new(RESERVE_BYTES);
-    let mut reserve = reserve.map_err(|source| CycleError::Memory {
-        what: "reserve memory",
-        source,
-    })?;
-    let mut ship = Shipper {
-        sink,
-        frame: FrameBuilder::new(),
-        raw_bytes: 0,
-        stored_bytes: 0,
-    };
+    let mut ship = Shipper::new(sink);
+    for disk in disks.iter_mut() {
+        disk.exclude_swap();
+        if !disk.is_tracked() {
+            disk.source.take();
+        }
+    }
     for disk in disks.iter_mut().filter(|disk| disk.source.was_lost()) {
-        compare(
-            disk,
-            &mut ship,
-            &mut reserve[..GRANULE_BYTES * 16],
-            settings.progress,
-        )?;
+        compare(disk, &mut ship, reserve, settings)?;
     }
-    let mut passes = 0;
-    loop {
-        disks.iter_mut().for_each(ProtectedDisk::drain);
-        let left: u64 = disks
-            .iter()
-            .map(|disk| disk.dirty.blocks() * BLOCK_BYTES as u64)
-            .sum();
-        if left <= REST_BYTES || passes == PASSES_MAX {
-            break;
-        }
-        passes += 1;
-        for disk in disks.iter_mut() {
-            copy(disk, &mut ship, &mut reserve[..FRAME_RAW_BYTES_MAX])?;
-        }
-    }
-    let mut mount_points = Vec::new();
-    for disk in disks.iter() {
-        let path = disk.reader.path();
-        let found = mounts::of_disk(path).map_err(|source| CycleError::Mounts {
-            path: path.to_owned(),
-            source,
-        })?;
-        mount_points.extend(found);
-    }
-    let taken = take(disks, &mount_points, &mut reserve, settings)?;
+    let compared_raw_bytes = ship.raw_bytes;
+    let tracked = disks.iter().filter(|disk| disk.is_tracked());
+    let file_systems = mounts::of_disks(tracked.map(ProtectedDisk::path)).map_err(CycleError::Mounts)?;
+    let passes = approach(disks, &file_systems, &mut ship, reserve, settings)?;
+    let taken = window::take(disks, &file_systems, reserve, settings)?;
     let mut at = 0;
     for disk in disks.iter_mut() {
-        for range in disk.dirty.iter() {
+        let (mut from, begin) = (0, at);
+        while let Some(range) = disk.next_pending(from, CHUNK_BLOCKS) {
+            check_cancelled(settings)?;
             let len = range.count as usize * BLOCK_BYTES;
-            ship.push(disk.id, range.first, &reserve[at..at + len])?;
+            ship.push(disk.id, range.first, &reserve.memory[at..at + len])?;
             at += len;
+            from = range.end();
+            report_progress(disk, Phase::Shipping, (at - begin) as u64, taken.bytes, settings);
         }
         ship.send(disk.id)?;
     }
-    let (raw, stored) = (ship.raw_bytes, ship.stored_bytes);
+    ship.read_bytes += at as u64;
     let spec = PointSpec {
         instant_unix_nanos: taken.instant,
         consistency: taken.consistency,
         note: taken.note.clone(),
         freeze_micros: u32::try_from(taken.freeze.as_micros()).unwrap_or(u32::MAX),
     };
-    let point = sink.seal(spec)?;
-    for (disk, stray) in disks.iter_mut().zip(taken.strays) {
-        let mut done = std::mem::replace(&mut disk.dirty, stray);
-        done.remove_all(&disk.dirty);
-        disk.source.acknowledge(&done);
-        disk.source.compared();
+    let point = ship.seal(spec)?;
+    for disk in disks.iter_mut() {
+        disk.acknowledge_below(u64::MAX);
+        if !disk.source.has_gaps() {
+            disk.source.compared(point);
+        }
     }
     Ok(CycleReport {
         point,
         consistency: taken.consistency,
         note: taken.note,
         freeze: taken.freeze,
-        shipped_raw_bytes: raw,
-        stored_bytes: stored,
+        read_bytes: ship.read_bytes,
+        compared_raw_bytes,
+        changed_raw_bytes: ship.raw_bytes - compared_raw_bytes,
+        stored_bytes: ship.stored_bytes,
         passes,
     })
 }
 
-struct Taken {
-    instant: i64,
-    consistency: Consistency,
-    note: String,
-    freeze: Duration,
-    /// Per disk: what changed while nothing should have.
-    strays: Vec<ExtentSet>,
-}
-
-/// Takes the last bits and reads the blocks, all disks at one instant.
-fn take(
-    disks: &mut [ProtectedDisk],
-    mount_points: &[PathBuf],
-    reserve: &mut [u8],
+fn report_progress(
+    disk: &ProtectedDisk,
+    phase: Phase,
+    done_bytes: u64,
+    total_bytes: u64,
     settings: &mut CycleSettings,
-) -> Result<Taken, CycleError> {
-    let guard = Guard::spawn(&settings.guard, mount_points, settings.freeze_deadline)?;
-    let frozen = guard.freeze()?;
-    let instant = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-    let result = read_rest(disks, reserve);
-    if let Some(witness) = &mut settings.witness {
-        witness();
-    }
-    let mut strays = vec![ExtentSet::new(); disks.len()];
-    for (disk, stray) in disks.iter_mut().zip(&mut strays) {
-        disk.source.drain(stray);
-    }
-    let thawed = frozen.thaw();
-    let moved: Vec<String> = disks
-        .iter()
-        .zip(&strays)
-        .filter(|(_, stray)| !stray.is_empty())
-        .map(|(disk, _)| disk.reader.path().display().to_string())
-        .collect();
-    if thawed.is_err() || result.is_err() {
-        disks
-            .iter_mut()
-            .zip(&strays)
-            .for_each(|(disk, stray)| disk.dirty.union_with(stray));
-        result?;
-    }
-    let freeze = thawed?;
-    let (consistency, note) = if moved.is_empty() {
-        (Consistency::CrashConsistent, String::new())
-    } else {
-        (
-            Consistency::Fuzzy,
-            format!("written to past the file systems: {}", moved.join(", ")),
-        )
-    };
-    Ok(Taken {
-        instant,
-        consistency,
-        note,
-        freeze,
-        strays,
-    })
+) {
+    (settings.progress)(Progress {
+        disk: disk.id,
+        phase,
+        done_bytes,
+        total_bytes,
+        pending_bytes: total_bytes.saturating_sub(done_bytes),
+    });
 }
 
-fn read_rest(disks: &mut [ProtectedDisk], reserve: &mut [u8]) -> Result<(), CycleError> {
-    for disk in disks.iter_mut() {
-        disk.drain();
-        disk.source.settle(&mut disk.dirty);
-        disk.clip();
-    }
-    let left: u64 = disks
-        .iter()
-        .map(|disk| disk.dirty.blocks() * BLOCK_BYTES as u64)
-        .sum();
-    if left > reserve.len() as u64 {
-        return Err(CycleError::TooBusy(left));
-    }
-    let mut at = 0;
-    for disk in disks.iter() {
-        for range in disk.dirty.iter() {
-            let len = range.count as usize * BLOCK_BYTES;
-            disk.reader.read(range.first, &mut reserve[at..at + len])?;
-            at += len;
+/// Copies until little is left; how many passes it took.
+fn approach(
+    disks: &mut [ProtectedDisk],
+    file_systems: &[FileSystem],
+    ship: &mut Shipper,
+    reserve: &mut Reserve,
+    settings: &mut CycleSettings,
+) -> Result<usize, CycleError> {
+    let paths: Vec<PathBuf> = file_systems.iter().map(|fs| fs.mount_point.clone()).collect();
+    let roots = open_all(&paths)?;
+    let mut passes = 0;
+    loop {
+        // What is in memory only would have to be written while writers are stopped.
+        sync_all(&roots);
+        let mut left = 0;
+        for disk in disks.iter_mut().filter(|disk| disk.is_tracked()) {
+            disk.source.take();
+            left += disk.pending_blocks() * BLOCK_BYTES as u64;
+        }
+        let little = left <= LITTLE_BYTES || left <= REST_BYTES && passes >= PASSES;
+        if little || passes >= PASSES_MAX {
+            return Ok(passes);
+        }
+        passes += 1;
+        for disk in disks.iter_mut() {
+            copy(disk, ship, reserve, settings)?;
         }
     }
-    Ok(())
 }
 
-/// One pass: reads and ships what is dirty; durable at the target on return.
-fn copy(disk: &mut ProtectedDisk, ship: &mut Shipper, buffer: &mut [u8]) -> Result<(), CycleError> {
-    let done = disk.dirty.clone();
-    let mut left = done.clone();
-    while let Some(range) = left.take_first(CHUNK_BLOCKS) {
-        let part = &mut buffer[..range.count as usize * BLOCK_BYTES];
-        disk.reader.read(range.first, part)?;
-        ship.push(disk.id, range.first, part)?;
+/// One pass: reads and ships what is pending; durable at the target on return.
+fn copy(
+    disk: &mut ProtectedDisk,
+    ship: &mut Shipper,
+    reserve: &mut Reserve,
+    settings: &mut CycleSettings,
+) -> Result<(), CycleError> {
+    let total_bytes = disk.pending_blocks() * BLOCK_BYTES as u64;
+    let (mut done_bytes, mut unacknowledged, mut from) = (0, 0, 0);
+    loop {
+        check_cancelled(settings)?;
+        let begin = from;
+        let mut room = CHUNK_BLOCKS;
+        let read = reserve.batch.read(&disk.reader, &mut reserve.memory, &mut || {
+            let range = disk.next_pending(from, room).filter(|_| room > 0)?;
+            room -= range.count;
+            from = range.end();
+            Some(range)
+        });
+        let read = read.map_err(|error| disk.read_failed(error))?;
+        ship.read_bytes += read as u64;
+        let (mut at, mut next) = (0, begin);
+        while at < read
+            && let Some(range) = disk.next_pending(next, ((read - at) / BLOCK_BYTES) as u64)
+        {
+            let len = range.count as usize * BLOCK_BYTES;
+            ship.push(disk.id, range.first, &reserve.memory[at..at + len])?;
+            at += len;
+            next = range.end();
+        }
+        done_bytes += read as u64;
+        unacknowledged += read as u64;
+        if read == 0 || unacknowledged >= ACKNOWLEDGE_BYTES {
+            ship.send(disk.id)?;
+            ship.flush()?;
+            disk.acknowledge_below(from);
+            unacknowledged = 0;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+        report_progress(disk, Phase::Copying, done_bytes, total_bytes, settings);
     }
-    ship.send(disk.id)?;
-    ship.sink.flush()?;
-    disk.source.acknowledge(&done);
-    disk.dirty.clear();
-    Ok(())
 }
 
 /// Reads the whole disk and ships what the target does not have; what changes meanwhile shows in the bits.
 fn compare(
     disk: &mut ProtectedDisk,
     ship: &mut Shipper,
-    buffer: &mut [u8],
-    progress: &mut dyn FnMut(u64, u64),
+    reserve: &mut Reserve,
+    settings: &mut CycleSettings,
 ) -> Result<(), CycleError> {
-    let at_once = (buffer.len() / GRANULE_BYTES) as u64;
+    disk.source.doubt();
     let per_granule = (GRANULE_BYTES / BLOCK_BYTES) as u64;
+    let at_once = (reserve.memory.len() / 2 / GRANULE_BYTES).clamp(1, DIGESTS_MAX) as u64;
     let granules = disk.size_bytes().div_ceil(GRANULE_BYTES as u64);
+    let mut nothing_there = false;
     let mut granule = 0;
     while granule < granules {
-        let count = at_once.min(granules - granule);
-        let offset = granule * GRANULE_BYTES as u64;
-        let len = (disk.size_bytes() - offset).min(count * GRANULE_BYTES as u64) as usize;
-        let whole = len.div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
+        check_cancelled(settings)?;
         let first_block = granule * per_granule;
-        disk.reader.read(first_block, &mut buffer[..whole])?;
-        match ship.sink.digests(disk.id, granule, count)? {
-            None => ship.push(disk.id, first_block, &buffer[..whole])?,
-            Some(digests) => {
-                for (index, digest) in digests.iter().enumerate() {
-                    let from = index * GRANULE_BYTES;
-                    if blake3::hash(&buffer[from..(from + GRANULE_BYTES).min(len)]).as_bytes() != digest {
-                        let part = &buffer[from..(from + GRANULE_BYTES).min(whole)];
-                        ship.push(disk.id, first_block + index as u64 * per_granule, part)?;
-                    }
-                }
-            }
+        // Swap is left out by whole granules.
+        let rest = BlockRange::new(first_block, disk.blocks() - first_block);
+        let (end, used) = match outside(rest, &disk.excluded) {
+            Ok(part) => (part.end().div_ceil(per_granule), true),
+            Err(next) => (
+                (next / per_granule).max(granule + 1),
+                next / per_granule <= granule,
+            ),
+        };
+        let end = end.min(granules);
+        if used {
+            let count = at_once.min(end - granule);
+            compare_chunk(disk, granule, count, &mut nothing_there, ship, reserve)?;
+            granule += count;
+        } else {
+            granule = end;
         }
-        granule += count;
-        progress(offset + len as u64, disk.size_bytes());
+        let phase = if nothing_there {
+            Phase::InitialReplication
+        } else {
+            Phase::Resynchronizing
+        };
+        let done = (granule * GRANULE_BYTES as u64).min(disk.size_bytes());
+        report_progress(disk, phase, done, disk.size_bytes(), settings);
     }
     ship.send(disk.id)?;
-    Ok(ship.sink.flush()?)
+    ship.flush()
+}
+
+fn compare_chunk(
+    disk: &ProtectedDisk,
+    granule: u64,
+    count: u64,
+    nothing_there: &mut bool,
+    ship: &mut Shipper,
+    reserve: &mut Reserve,
+) -> Result<(), CycleError> {
+    let per_granule = (GRANULE_BYTES / BLOCK_BYTES) as u64;
+    let first_block = granule * per_granule;
+    let offset = granule * GRANULE_BYTES as u64;
+    let len = (disk.size_bytes() - offset).min(count * GRANULE_BYTES as u64) as usize;
+    let whole = len.div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
+    let mut range = Some(BlockRange::new(first_block, (whole / BLOCK_BYTES) as u64));
+    let read = reserve
+        .batch
+        .read(&disk.reader, &mut reserve.memory, &mut || range.take());
+    ship.read_bytes += read.map_err(|error| disk.read_failed(error))? as u64;
+    let differing = if *nothing_there {
+        None
+    } else {
+        let digests: Vec<[u8; 32]> = reserve.memory[..len]
+            .chunks(GRANULE_BYTES)
+            .map(|granule| *blake3::hash(granule).as_bytes())
+            .collect();
+        ship.compare(disk.id, granule, &digests)?
+    };
+    let Some(differing) = differing else {
+        *nothing_there = true;
+        return ship.push(disk.id, first_block, &reserve.memory[..whole]);
+    };
+    for (index, _) in differing.iter().enumerate().filter(|(_, differs)| **differs) {
+        let from = index * GRANULE_BYTES;
+        if let Some(part) = reserve.memory.get(from..(from + GRANULE_BYTES).min(whole)) {
+            ship.push(disk.id, first_block + index as u64 * per_granule, part)?;
+        }
+    }
+    Ok(())
 }

@@ -3,11 +3,20 @@
 //! The guard is a process of its own, locked in memory. It freezes on command and thaws on command, at a
 //! deadline, or when its pipe closes: whatever happens to the agent, no file system stays frozen. Should the
 //! guard die, the agent thaws; it holds the mount points open too.
+//!
+//! ```text
+//! guard: says R, then hears F (freeze) or the end of its pipe
+//!        frozen: says F and one byte per file system; or E, when one refused and all are thawed
+//!        then hears T, the end of the pipe, or reaches the deadline: thaws, says T or D
+//! ```
+//! The file system mounted last is frozen first: freezing writes, and it may lie in a file on one mounted before.
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 /// `_IOWR('X', 119, int)` and 120 of `linux/fs.h`.
@@ -21,6 +30,9 @@ const THAW: u8 = b'T';
 const THAWED: u8 = b'T';
 const DEADLINE: u8 = b'D';
 const FAILED: u8 = b'E';
+/// Per file system, after [`FROZEN`]: stands still, or knows no freezing (vfat).
+const STILL: u8 = b'f';
+const MOVING: u8 = b'u';
 
 #[derive(Debug, thiserror::Error)]
 pub enum FreezeError {
@@ -45,7 +57,15 @@ fn control(file: &File, request: libc::c_ulong) -> io::Result<()> {
     }
 }
 
-fn open_all(paths: &[PathBuf]) -> Result<Vec<File>, FreezeError> {
+/// Writes out what the file systems hold in memory.
+pub(super) fn sync_all(mounts: &[File]) {
+    for mount in mounts {
+        // SAFETY: the descriptor is open.
+        unsafe { libc::syncfs(mount.as_raw_fd()) };
+    }
+}
+
+pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<File>, FreezeError> {
     paths
         .iter()
         .map(|path| {
@@ -61,6 +81,8 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<File>, FreezeError> {
 pub struct Guard {
     child: Child,
     mounts: Vec<File>,
+    /// What the guard said of each; room made beforehand.
+    states: Vec<u8>,
 }
 
 /// File systems are frozen as long as this lives, at most to the deadline.
@@ -86,7 +108,11 @@ impl Guard {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(FreezeError::Guard)?;
-        let mut guard = Self { child, mounts: files };
+        let mut guard = Self {
+            child,
+            states: vec![MOVING; files.len()],
+            mounts: files,
+        };
         match guard.answer() {
             Some(READY) => Ok(guard),
             _ => Err(FreezeError::GuardDied),
@@ -106,26 +132,32 @@ impl Guard {
         Some(word[0])
     }
 
-    /// Writes everything out first, so that freezing finds little to do.
+    /// Writes everything out first, so that freezing finds little to do. In the reverse order of mounting: a file
+    /// system may lie in a file on another one.
     pub fn freeze(mut self) -> Result<Frozen, FreezeError> {
-        for mount in &self.mounts {
-            // SAFETY: the descriptor is open.
-            unsafe { libc::syncfs(mount.as_raw_fd()) };
-        }
+        sync_all(&self.mounts);
         let since = Instant::now();
         self.tell(FREEZE);
         match self.answer() {
-            Some(FROZEN) => Ok(Frozen {
+            Some(FROZEN) if self.read_states() => Ok(Frozen {
                 guard: self,
                 since,
                 ended: false,
             }),
             Some(FAILED) => Err(FreezeError::Refused),
+            Some(DEADLINE) => Err(FreezeError::Deadline),
             _ => {
                 self.thaw_by_hand();
                 Err(FreezeError::GuardDied)
             }
         }
+    }
+
+    fn read_states(&mut self) -> bool {
+        let Some(pipe) = &mut self.child.stdout else {
+            return false;
+        };
+        pipe.read_exact(&mut self.states).is_ok()
     }
 
     /// The process id, for tests that stop or kill it.
@@ -156,6 +188,15 @@ impl Frozen {
 
     pub fn guard_pid(&self) -> u32 {
         self.guard.pid()
+    }
+
+    /// Whether the file system at this place in the list stands still; false: it cannot be frozen.
+    pub fn is_still(&self, index: usize) -> bool {
+        self.guard.states.get(index) == Some(&STILL)
+    }
+
+    pub fn any_still(&self) -> bool {
+        self.guard.states.contains(&STILL)
     }
 
     fn end(&mut self) -> Result<Duration, FreezeError> {
@@ -192,48 +233,127 @@ pub fn guard_main(mut args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
     // memory on a frozen file system impossible.
     unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
     let (mut input, mut output) = (io::stdin(), io::stdout());
-    let mut say = |word: u8| output.write_all(&[word]).and_then(|()| output.flush());
-    if say(READY).is_err() {
+    let mut say = |words: &[u8]| output.write_all(words).and_then(|()| output.flush());
+    let work = Arc::new(Work {
+        states: mounts.iter().map(|_| AtomicU8::new(MOVING)).collect(),
+        mounts,
+        ended: AtomicBool::new(false),
+    });
+    // A freeze may have to wait for a file system that is frozen already: it waits in a thread of its own, so that
+    // the deadline holds in any case.
+    let (Ok((go_reader, go)), Ok((done, done_writer))) = (io::pipe(), io::pipe()) else {
+        return 1;
+    };
+    let in_thread = work.clone();
+    let worker = std::thread::spawn(move || in_thread.freeze(go_reader, done_writer));
+    // Room made now: nothing is allocated while file systems are frozen.
+    let mut words = Vec::with_capacity(1 + work.states.len());
+    if say(&[READY]).is_err() {
         return 1;
     }
     let mut word = [0];
     if input.read_exact(&mut word).is_err() || word[0] != FREEZE {
         return 0;
     }
-    let begin = Instant::now();
-    for (index, mount) in mounts.iter().enumerate() {
-        if control(mount, FIFREEZE).is_err() {
-            mounts[..index]
-                .iter()
-                .for_each(|mount| drop(control(mount, FITHAW)));
-            let _ = say(FAILED);
+    let end = Instant::now() + Duration::from_millis(deadline);
+    if (&go).write_all(&[FREEZE]).is_err() {
+        return 1;
+    }
+    let heard = wait_readable(&input, Some(&done), end);
+    if heard == Heard::Done {
+        let mut result = [0];
+        let frozen = (&done).read_exact(&mut result).is_ok() && result[0] == FROZEN;
+        if !frozen {
+            work.thaw();
+            let _ = say(&[FAILED]);
             return 1;
         }
+        words.push(FROZEN);
+        words.extend(work.states.iter().map(|state| state.load(Ordering::SeqCst)));
+        let _ = say(&words);
     }
-    let _ = say(FROZEN);
-    let in_time = wait_readable(
-        &input,
-        Duration::from_millis(deadline).saturating_sub(begin.elapsed()),
-    );
-    mounts.iter().for_each(|mount| drop(control(mount, FITHAW)));
-    let _ = say(if in_time { THAWED } else { DEADLINE });
+    let heard = match heard {
+        Heard::Done => wait_readable(&input, None::<&io::PipeReader>, end),
+        other => other,
+    };
+    work.thaw();
+    let _ = say(&[if heard == Heard::Agent { THAWED } else { DEADLINE }]);
+    // A freeze that still waits ends now that the others are thawed; it thaws what it froze. It must not be killed
+    // in between.
+    drop(go);
+    let _ = worker.join();
     0
 }
 
-/// Whether something, or the end of the pipe, arrived in time.
-fn wait_readable(input: &impl AsFd, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
+/// What the two threads of the guard share.
+struct Work {
+    mounts: Vec<File>,
+    states: Vec<AtomicU8>,
+    ended: AtomicBool,
+}
+
+impl Work {
+    /// Waits for the word and freezes; says [`FROZEN`] or [`FAILED`] on `done`.
+    fn freeze(&self, mut go: io::PipeReader, mut done: io::PipeWriter) {
+        if go.read_exact(&mut [0]).is_err() {
+            return;
+        }
+        let mut result = FROZEN;
+        for (mount, state) in self.mounts.iter().zip(&self.states).rev() {
+            if self.ended.load(Ordering::SeqCst) {
+                return;
+            }
+            match control(mount, FIFREEZE) {
+                Ok(()) => state.store(STILL, Ordering::SeqCst),
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+                Err(_) => {
+                    result = FAILED;
+                    break;
+                }
+            }
+        }
+        if self.ended.load(Ordering::SeqCst) {
+            self.thaw();
+        }
+        let _ = done.write_all(&[result]);
+    }
+
+    /// Each is thawed once, whichever thread comes first.
+    fn thaw(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        for (mount, state) in self.mounts.iter().zip(&self.states) {
+            if state.swap(MOVING, Ordering::SeqCst) == STILL {
+                let _ = control(mount, FITHAW);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Agent,
+    Done,
+    Nothing,
+}
+
+/// Which of the two said something or closed first, until the deadline.
+fn wait_readable(agent: &impl AsFd, done: Option<&impl AsFd>, end: Instant) -> Heard {
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let mut fds = [rustix::event::PollFd::new(input, rustix::event::PollFlags::IN)];
+        let flags = rustix::event::PollFlags::IN;
+        let first = rustix::event::PollFd::new(agent, flags);
+        let second = done.map(|done| rustix::event::PollFd::new(done, flags));
+        let count = if second.is_some() { 2 } else { 1 };
+        let mut fds = [first.clone(), second.unwrap_or(first)];
         let timeout = rustix::event::Timespec {
             tv_sec: left.as_secs() as i64,
             tv_nsec: i64::from(left.subsec_nanos()),
         };
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
+        match rustix::event::poll(&mut fds[..count], Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
-            Ok(0) => return false,
-            _ => return true,
+            Ok(0) => return Heard::Nothing,
+            _ if !fds[0].revents().is_empty() => return Heard::Agent,
+            _ => return Heard::Done,
         }
     }
 }

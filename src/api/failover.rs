@@ -222,11 +222,7 @@ impl From<MachineStatus> for TargetMachine {
             detail: status.detail,
             pid: status.pid,
             accelerator: status.accelerator,
-            forwards: status
-                .forwards
-                .into_iter()
-                .map(super::items::ForwardView::from)
-                .collect(),
+            forwards: status.forwards.into_iter().map(Into::into).collect(),
             first_output_at: status.first_output_unix_nanos.map(Time),
         }
     }

@@ -1,5 +1,6 @@
 //! What a person reads when a command fails: what happened, why it may be, what to do. And the exit code.
 use crate::replica::ReplicaError;
+use std::borrow::Cow;
 use std::error::Error;
 
 /// Exit codes: 1 failed, 2 usage, 3 done but something is wrong, 5 not found, 6 conflict, 10 no store,
@@ -8,8 +9,8 @@ use std::error::Error;
 pub struct Failure {
     pub code: u8,
     pub message: String,
-    pub causes: &'static str,
-    pub action: &'static str,
+    pub causes: Cow<'static, str>,
+    pub action: Cow<'static, str>,
 }
 
 impl Failure {
@@ -84,9 +85,31 @@ impl From<ReplicaError> for Failure {
         Self {
             code,
             message: chain(&error),
-            causes,
-            action,
+            causes: causes.into(),
+            action: action.into(),
         }
+    }
+}
+
+impl From<crate::lab::LabError> for Failure {
+    fn from(error: crate::lab::LabError) -> Self {
+        let (causes, action) = error.advice();
+        Self {
+            code: 1,
+            message: chain(&error),
+            causes: causes.into(),
+            action: action.into(),
+        }
+    }
+}
+
+/// Something that is not the person's doing.
+pub fn failed(what: &str, error: &dyn Error) -> Failure {
+    Failure {
+        code: 1,
+        message: format!("cannot {what}: {}", chain(error)),
+        causes: "a permission is missing, or the system is out of resources".into(),
+        action: "run as root, then look at the system's log".into(),
     }
 }
 
@@ -95,8 +118,8 @@ pub fn on_file(what: &str, path: &std::path::Path, error: std::io::Error) -> Fai
     Failure {
         code: 1,
         message: format!("cannot {what} {}: {}", path.display(), chain(&error)),
-        causes: "the file is missing, exists already, is in use, or may not be accessed by this user",
-        action: "check the path and its permissions",
+        causes: "the file is missing, exists already, is in use, or may not be accessed by this user".into(),
+        action: "check the path and its permissions".into(),
     }
 }
 
@@ -104,7 +127,7 @@ pub fn not_found(message: String) -> Failure {
     Failure {
         code: 5,
         message,
-        causes: "the name or the id is misspelt, or nothing was imported or replicated yet",
-        action: "list what there is: lifeboat store points --dir FOLDER",
+        causes: "the name or the id is misspelt, or nothing was imported or replicated yet".into(),
+        action: "list what there is: lifeboat store points --dir FOLDER".into(),
     }
 }

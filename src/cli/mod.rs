@@ -4,18 +4,21 @@ mod event;
 mod failover;
 mod failure;
 mod job;
+mod lab;
 mod login;
 mod machine;
 mod policy;
 mod protect;
 mod recovery_point;
 mod remote;
+mod serve;
 mod server;
 mod size;
 mod store;
 mod user;
 mod watch;
 
+use crate::lab::LabError;
 use clap::{Parser, Subcommand};
 pub use failure::Failure;
 
@@ -28,11 +31,13 @@ pub struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
+  lifeboat lab --tour                                       see the whole lifecycle on this computer
+  lifeboat serve                                            run the server
+  lifeboat agent join --server HOST --fingerprint sha256:.. join a machine to it
   lifeboat machine list                                     machines that joined, and their state
   lifeboat protect web1 --wait                              replicate a machine
   lifeboat failover test web1                               start a copy of it at the target
   lifeboat failover unplanned web1 --confirm web1           start it there for real
-  lifeboat agent replicate --dir store --name web1 /dev/sdb --every 30   points of a disk in use
   lifeboat store import --dir store --name web1 disk.img    take a recovery point of a disk
   lifeboat store points --dir store web1                    list its recovery points
   lifeboat store nbd --dir store web1 --listen unix:w.sock  offer the newest one as an NBD export
@@ -68,12 +73,22 @@ enum Command {
     User(user::UserArgs),
     /// API tokens for programs
     Token(user::TokenArgs),
-    /// On the protected machine: track, freeze and replicate its disks
+    /// Run the server: vault, configuration server, process server, target
+    Serve(serve::ServeArgs),
+    /// On the protected machine: join, run, status, doctor, install
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// A whole site with protected machines on this computer, for trying and for training
+    Lab(lab::LabArgs),
     /// Work on a replica store from its folder alone: no server, no database
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// The ledger writer of a machine of the lab
+    #[command(hide = true)]
+    LabWorkload(crate::lab::workload::WorkloadArgs),
+    /// What a booted machine of the lab runs
+    #[command(hide = true)]
+    LabGuest(crate::lab::guest::GuestArgs),
 }
 
 /// Runs the command line; the exit code of the process.
@@ -85,7 +100,15 @@ pub fn run() -> u8 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
-    let talks_to_a_server = !matches!(cli.command, Command::Agent(_) | Command::Store(_));
+    let talks_to_a_server = !matches!(
+        cli.command,
+        Command::Agent(_)
+            | Command::Store(_)
+            | Command::Serve(_)
+            | Command::Lab(_)
+            | Command::LabWorkload(_)
+            | Command::LabGuest(_)
+    );
     let result = match cli.command {
         Command::Machine(args) => machine::run(&args),
         Command::Protect(args) => protect::protect(&args),
@@ -101,8 +124,15 @@ pub fn run() -> u8 {
         Command::Whoami(args) => login::whoami(&args),
         Command::User(args) => user::user(&args),
         Command::Token(args) => user::token(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Agent(command) => agent::run(command),
+        Command::Lab(args) => lab::run(&args),
         Command::Store(command) => store::run(command),
+        Command::LabWorkload(args) => {
+            crate::lab::workload::main(&args).map_err(|error| LabError::from(error).into())
+        }
+        Command::LabGuest(args) => crate::lab::guest::main(&args)
+            .map_err(|error| failure::on_file("serve the report of", &args.folder, error)),
     };
     match result {
         Ok(()) => 0,
@@ -111,5 +141,19 @@ pub fn run() -> u8 {
             failure.code
         }
         Err(failure) => failure.print(),
+    }
+}
+
+/// Ends with the first SIGINT or SIGTERM.
+async fn until_signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }

@@ -104,8 +104,8 @@ fn wait_for_protection(
                     return Err(Failure {
                         code: 1,
                         message: format!("{name}: {status}"),
-                        causes: "the agent or the store gave up",
-                        action: "see why: lifeboat machine show; lifeboat event list",
+                        causes: "the agent or the store gave up".into(),
+                        action: format!("see why: lifeboat machine show {name}; lifeboat event list").into(),
                     });
                 }
                 _ => {}

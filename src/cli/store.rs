@@ -370,8 +370,8 @@ fn nbd(args: &NbdArgs) -> Result<(), Failure> {
             let address = args.listen.parse().map_err(|_| Failure {
                 code: 2,
                 message: format!("{} is no address to listen on", args.listen),
-                causes: "an address is unix:PATH or IP:PORT",
-                action: "for example --listen unix:disk.sock",
+                causes: "an address is unix:PATH or IP:PORT".into(),
+                action: "for example --listen unix:disk.sock".into(),
             })?;
             (Listen::Tcp(address), false)
         }
@@ -437,8 +437,8 @@ fn verify(place: &Place) -> Result<(), Failure> {
     Err(Failure {
         code: 3,
         message: format!("{} places are damaged", report.damages.len()),
-        causes: "the medium lost or changed bytes, or something else than Lifeboat wrote to the store",
-        action: "use recovery points that are not hit, and take a new one; check the medium",
+        causes: "the medium lost or changed bytes, or something else than Lifeboat wrote to the store".into(),
+        action: "use recovery points that are not hit, and take a new one; check the medium".into(),
     })
 }
 

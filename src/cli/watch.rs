@@ -5,6 +5,7 @@ use crate::api::client::{Client, ClientError};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -108,8 +109,8 @@ impl Patience {
         let interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure {
             code: 1,
             message: format!("Ctrl-C cannot be waited for: {error}"),
-            causes: "a limit of the system is reached",
-            action: "give --no-wait",
+            causes: "a limit of the system is reached".into(),
+            action: "give --no-wait".into(),
         })?;
         Ok(Self {
             interrupt,
@@ -124,8 +125,8 @@ impl Patience {
             return Err(Failure {
                 code: 7,
                 message: format!("not over within the limit: {}", self.what),
-                causes: "it takes longer than --timeout",
-                action: "it goes on; see it again: lifeboat job list",
+                causes: "it takes longer than --timeout".into(),
+                action: "it goes on; see it again: lifeboat job list".into(),
             });
         }
         let interrupt = &mut self.interrupt;
@@ -139,8 +140,8 @@ impl Patience {
             return Err(Failure {
                 code: 130,
                 message: format!("no longer waiting; it goes on: {}", self.what),
-                causes: "Ctrl-C",
-                action: "see it again: lifeboat job list",
+                causes: "Ctrl-C".into(),
+                action: "see it again: lifeboat job list".into(),
             });
         }
         Ok(())
@@ -211,20 +212,26 @@ pub fn job(client: &mut Client, remote: &Remote, id: &str, timeout: Option<u64>)
 
 fn ended(job: Value) -> Result<Value, Failure> {
     let error = &job["error"];
-    let leak = |text: String, other: &'static str| if text.is_empty() { other } else { text.leak() };
+    let told = |text: String, other: &'static str| -> Cow<'static, str> {
+        if text.is_empty() {
+            other.into()
+        } else {
+            text.into()
+        }
+    };
     match job["state"].as_str() {
         Some("Succeeded") => Ok(job),
         Some("Cancelled") => Err(Failure {
             code: 1,
             message: format!("{} was cancelled", title(&job)),
-            causes: "somebody cancelled it",
-            action: "see what was done: lifeboat job show",
+            causes: "somebody cancelled it".into(),
+            action: "see what was done: lifeboat job show".into(),
         }),
         _ => Err(Failure {
             code: 1,
             message: format!("{} failed: {}", title(&job), text(error, "message")),
-            causes: leak(text(error, "possibleCauses"), "see its tasks"),
-            action: leak(
+            causes: told(text(error, "possibleCauses"), "see its tasks"),
+            action: told(
                 text(error, "recommendedAction"),
                 "see its tasks: lifeboat job show",
             ),

@@ -127,7 +127,7 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
 }
 
 /// Resynchronizing goes on beside everything: its points stay what they are, and a disaster does not wait for it.
-fn job_running(facts: &Facts) -> Result<(), Refusal> {
+pub(super) fn job_running(facts: &Facts) -> Result<(), Refusal> {
     match facts.open_job {
         None | Some(JobKind::Resynchronize) => Ok(()),
         Some(kind) => Err(Refusal::new(

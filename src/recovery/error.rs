@@ -38,6 +38,17 @@ impl From<Refusal> for JobError {
     }
 }
 
+impl From<JobError> for Refusal {
+    fn from(error: JobError) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
+            possible_causes: error.possible_causes,
+            recommended_action: error.recommended_action,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     #[error(transparent)]
@@ -110,40 +121,28 @@ impl From<ReplicaError> for JobError {
     }
 }
 
+/// Words of another module as a sentence.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+}
+
 impl From<TargetError> for JobError {
     fn from(error: TargetError) -> Self {
-        let (code, causes, action) = match &error {
-            TargetError::Missing { .. } => (
-                "TargetNotReady",
-                "The hypervisor was never installed on the target, or was removed.",
-                "Install it and run the operation again.",
-            ),
-            TargetError::Io { .. } => (
-                "TargetFailed",
-                "The disk of the target is full, or the server may not write to its data folder.",
-                "Remove the cause and run the operation again.",
-            ),
-            TargetError::DidNotStart { .. } => (
-                "TargetDidNotStart",
-                "The target has too little memory, a port or a name is taken, or the machine's settings do not fit the target.",
-                "Compare the target settings with what the target has free, then run the operation again.",
-            ),
-            TargetError::NoAnswer { .. } => (
-                "TargetDoesNotAnswer",
-                "The target is overloaded, or the hypervisor process hangs.",
-                "Look at the load of the target; end the hypervisor process of this machine if it hangs, then try again.",
-            ),
-            TargetError::Network { .. } => (
-                "NetworkFailed",
-                "The network does not exist on the target, or the server may not change networks.",
-                "Choose another network, or run the server with the rights to make networks.",
-            ),
-            TargetError::Refused(_) => (
-                "TargetRefused",
-                "The target does not support a setting of this machine.",
-                "Change the target settings of the machine.",
-            ),
+        let code = match &error {
+            TargetError::Missing { .. } => "TargetNotReady",
+            TargetError::Io { .. } => "TargetFailed",
+            TargetError::DidNotStart { .. } => "TargetDidNotStart",
+            TargetError::NoAnswer { .. } => "TargetDoesNotAnswer",
+            TargetError::Network { .. } => "NetworkFailed",
+            TargetError::Refused(_) => "TargetRefused",
         };
-        failure(code, format!("The target: {}.", chain(&error)), causes, action)
+        Self {
+            code: code.to_owned(),
+            message: format!("The target: {}.", chain(&error)),
+            possible_causes: sentence(error.possible_causes()),
+            recommended_action: sentence(error.recommended_action()),
+        }
     }
 }

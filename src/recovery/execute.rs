@@ -20,8 +20,11 @@ use super::steps::{Context, Done, Fault, Outcome, Parameters, Step};
 use crate::rt::now_unix_nanos;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 const UNDO: &str = "Undo";
+/// Whoever changed the item in between has had its turn; so that two of them do not spin.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why a record was not made.
 #[derive(Debug)]
@@ -131,7 +134,8 @@ impl Shared {
         loop {
             match question() {
                 Ok(answer) => return Some(answer),
-                Err(error @ (JournalError::NoItem(_) | JournalError::NoJob(_))) => {
+                // A conflict without an item: the job itself was ended by somebody else.
+                Err(error @ (JournalError::NoItem(_) | JournalError::NoJob(_) | JournalError::Conflict)) => {
                     tracing::warn!(%error, "a job has lost what it is about");
                     return None;
                 }
@@ -200,7 +204,13 @@ impl Shared {
             match attempt {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(why)) => return Err(NotRecorded::Refused(why)),
-                Err(JournalError::Conflict) => continue,
+                Err(JournalError::Conflict) => match journal.job(job.id) {
+                    Ok(kept) if kept.state.is_over() => {
+                        return Err(NotRecorded::Refused("the job was ended by somebody else".into()));
+                    }
+                    _ if self.pause(CONFLICT_PAUSE) => return Err(NotRecorded::Stopping),
+                    _ => continue,
+                },
                 Err(error) if !said => {
                     tracing::error!(job = %job.id, error = chain(&error), "the journal refuses; asking again");
                     said = true;
@@ -241,9 +251,14 @@ impl Run<'_> {
     fn record_job(&mut self) -> Result<(), NotRecorded> {
         self.job.result = serde_json::to_value(&self.outcome).unwrap_or_default();
         let (shared, job) = (self.shared, &self.job);
-        shared
-            .ask(|| shared.parts.journal.record(job, None))
-            .ok_or(NotRecorded::Stopping)
+        let told = shared.ask(|| shared.parts.journal.record(job, None));
+        told.ok_or_else(|| {
+            if shared.is_stopping() {
+                NotRecorded::Stopping
+            } else {
+                NotRecorded::Refused("the job is gone, or was ended by somebody else".into())
+            }
+        })
     }
 
     /// To the end, or to an error in `job.error`.
@@ -434,7 +449,17 @@ impl Run<'_> {
         // First, so that after a crash nobody goes forward again over what is half undone.
         self.job.state = JobState::InProgress;
         self.job.tasks.retain(|task| task.name != UNDO);
-        self.record_job()?;
+        match self.record_job() {
+            // Undone all the same: nobody else will. But never what the journal says was done: a machine lives on it.
+            Err(NotRecorded::Refused(why)) => {
+                let kept = self.shared.parts.journal.job(self.job.id);
+                if kept.is_ok_and(|kept| kept.state == JobState::Succeeded) {
+                    return Err(NotRecorded::Refused(why));
+                }
+                tracing::warn!(job = %self.job.id, why, "a job is undone without its record");
+            }
+            other => other?,
+        }
         let steps: Vec<Step> = self
             .job
             .tasks

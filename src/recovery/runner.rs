@@ -520,6 +520,28 @@ impl Runner {
         }
     }
 
+    /// Starts a machine again that has stopped, after a restart of the host or because a person wants it, or lets one go on
+    /// that waits for room on the disk. Its disks are as it left them. Nothing happens to one that runs.
+    pub fn start_machine(&self, machine: MachineId, test: bool) -> Result<MachineStatus, RecoveryError> {
+        // Nobody submits a cleanup meanwhile.
+        let _one = self.0.submitting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.is_stopping() {
+            return Err(RecoveryError::ShuttingDown);
+        }
+        let item = self.0.parts.journal.item(machine)?;
+        self.0.with_facts(&item, admission::job_running)??;
+        let failover = if test {
+            item.test_failover.as_ref()
+        } else {
+            item.failover.as_ref()
+        };
+        let failover = failover
+            .filter(|failover| changes::machines_to_serve(&item).contains(failover))
+            .ok_or(RecoveryError::NoMachine)?;
+        self.0.base_and_serve(&item, failover).map_err(Refusal::from)?;
+        Ok(self.0.parts.compute.start(&failover.machine)?)
+    }
+
     /// Path of the serial port's log; may not exist yet. [`RecoveryError::NoMachine`]: there is no such machine.
     pub fn serial_log(&self, machine: MachineId, test: bool) -> Result<PathBuf, RecoveryError> {
         let failover = self.failover(machine, test)?.ok_or(RecoveryError::NoMachine)?;

@@ -126,6 +126,11 @@ impl MachineWriter {
             .is_empty())
     }
 
+    /// What the store grew by since the last point.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
+    }
+
     /// Everything received of a disk, also what no point seals yet: for comparing.
     pub fn latest(&self, disk: DiskId) -> Result<super::Image, ReplicaError> {
         super::image_at(&self.machine, &mut self.machine.state(), disk, None)

@@ -258,17 +258,16 @@ fn point_errors(
 
 /// Codes of health errors are static; an agent's own word is mapped, so that it cannot fill the log with new ones.
 fn known_code(code: &str) -> &'static str {
-    const KNOWN: [&str; 10] = [
-        "CaptureUnavailable",
-        "FreezeFailed",
-        "FreezeTooLong",
-        "TooBusy",
-        "DiskUnavailable",
-        "DiskResized",
-        "ReadFailed",
-        "SessionRefused",
-        "ResyncRequired",
-        "StoreFull",
+    const KNOWN: [&str; 9] = [
+        "CertificateRenewal",
+        "ClockSkew",
+        "Disconnected",
+        "DiskFailed",
+        "DiskMissing",
+        "DiskSizeChanged",
+        "Fenced",
+        "PointSkipped",
+        "Refused",
     ];
     KNOWN
         .into_iter()

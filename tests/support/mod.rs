@@ -54,6 +54,15 @@ impl Drop for LoopDisk {
 pub struct Mounted(pub PathBuf);
 
 impl Mounted {
+    /// With the kind named: for file systems without a device.
+    pub fn of_kind(kind: &str, source: &str, point: &Path, options: &str) -> Self {
+        ok(
+            "mount",
+            &["-t", kind, "-o", options, source, point.to_str().unwrap()],
+        );
+        Self(point.to_owned())
+    }
+
     pub fn new(device: &str, point: &Path, options: &str) -> Self {
         std::fs::create_dir_all(point).unwrap();
         ok("mount", &["-o", options, device, point.to_str().unwrap()]);
@@ -106,4 +115,57 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
         .finalize_xof()
         .fill(&mut bytes);
     bytes
+}
+
+/// A floppy-sized FAT12 disk with one file, named as a directory entry has it (`STARTUP NSH`).
+pub fn fat_disk(name: &[u8; 11], content: &[u8]) -> Vec<u8> {
+    const SECTOR: usize = 512;
+    const FAT_SECTORS: usize = 9;
+    const ROOT_ENTRIES: usize = 224;
+    let mut disk = vec![0; 2880 * SECTOR];
+    disk[..11].copy_from_slice(b"\xeb\x3c\x90LIFEBOAT");
+    let mut parameters = Vec::new();
+    parameters.extend_from_slice(&(SECTOR as u16).to_le_bytes());
+    parameters.extend_from_slice(&[1, 1, 0, 2]); // sectors per cluster, reserved sectors, FATs
+    parameters.extend_from_slice(&(ROOT_ENTRIES as u16).to_le_bytes());
+    parameters.extend_from_slice(&2880u16.to_le_bytes());
+    parameters.extend_from_slice(&[0xf0, FAT_SECTORS as u8, 0, 18, 0, 2, 0]);
+    disk[11..11 + parameters.len()].copy_from_slice(&parameters);
+    disk[38] = 0x29;
+    disk[39..62].copy_from_slice(b"1234TEST       FAT12   ");
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    // The file lies in clusters 2, 3, ..; the last one ends the chain.
+    let clusters = content.len().div_ceil(SECTOR).max(1);
+    let mut fat = vec![0u8; FAT_SECTORS * SECTOR];
+    let mut set = |index: usize, value: u16| {
+        let at = index * 3 / 2;
+        let both = u16::from_le_bytes([fat[at], fat[at + 1]]);
+        let both = match index % 2 {
+            0 => both & 0xf000 | value,
+            _ => both & 0x000f | value << 4,
+        };
+        fat[at..at + 2].copy_from_slice(&both.to_le_bytes());
+    };
+    set(0, 0xff0);
+    set(1, 0xfff);
+    for index in 0..clusters {
+        let next = if index + 1 == clusters {
+            0xfff
+        } else {
+            index as u16 + 3
+        };
+        set(index + 2, next);
+    }
+    for copy in 0..2 {
+        let at = (1 + copy * FAT_SECTORS) * SECTOR;
+        disk[at..at + fat.len()].copy_from_slice(&fat);
+    }
+    let root = (1 + 2 * FAT_SECTORS) * SECTOR;
+    disk[root..root + 11].copy_from_slice(name);
+    disk[root + 11] = 0x20;
+    disk[root + 26..root + 28].copy_from_slice(&2u16.to_le_bytes());
+    disk[root + 28..root + 32].copy_from_slice(&(content.len() as u32).to_le_bytes());
+    let data = root + ROOT_ENTRIES * 32;
+    disk[data..data + content.len()].copy_from_slice(content);
+    disk
 }

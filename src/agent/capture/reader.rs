@@ -11,8 +11,10 @@ pub struct AlignedBuffer(memmap2::MmapMut);
 impl AlignedBuffer {
     pub fn new(len: usize) -> std::io::Result<Self> {
         let mut map = memmap2::MmapMut::map_anon(len)?;
-        // Touched now: while file systems are frozen there is no time to find pages.
+        // Touched and kept now: while file systems are frozen there is no time to find pages, and finding them
+        // could wait for a frozen one. Not being allowed to lock is no reason to stop.
         map.fill(0);
+        let _ = map.lock();
         Ok(Self(map))
     }
 }
@@ -30,6 +32,7 @@ impl std::ops::DerefMut for AlignedBuffer {
     }
 }
 
+/// A disk or an image file, open for reading.
 pub struct DiskReader {
     file: File,
     path: PathBuf,
@@ -43,11 +46,18 @@ impl DiskReader {
             object: path.to_owned(),
             source,
         };
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_DIRECT | libc::O_CLOEXEC)
-            .open(path)
-            .map_err(|e| failed("open", e))?;
+        let open = |flags| {
+            File::options()
+                .read(true)
+                .custom_flags(flags | libc::O_CLOEXEC)
+                .open(path)
+        };
+        let file = match open(libc::O_DIRECT) {
+            // A file system without direct I/O; a disk always has it.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => open(0),
+            other => other,
+        }
+        .map_err(|e| failed("open", e))?;
         let size_bytes =
             rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).map_err(|e| failed("measure", e.into()))?;
         Ok(Self {
@@ -65,17 +75,45 @@ impl DiskReader {
         &self.path
     }
 
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Whole blocks from `first_block` on into page-aligned memory; zeros past the end of the disk.
     pub fn read(&self, first_block: u64, buffer: &mut [u8]) -> Result<(), CaptureError> {
+        self.read_into(first_block, buffer)
+            .map_err(|source| self.failed(source))
+    }
+
+    /// Writes out what the cache of the device holds. What fails here shows in the reads.
+    pub fn sync(&self) {
+        let _ = self.file.sync_data();
+    }
+
+    /// A failed read as what a person may read.
+    pub fn failed(&self, source: std::io::Error) -> CaptureError {
+        CaptureError::Io {
+            action: "read",
+            object: self.path.clone(),
+            source,
+        }
+    }
+
+    /// As [`read`](Self::read), with an error that is made without allocating.
+    pub(super) fn read_into(&self, first_block: u64, buffer: &mut [u8]) -> std::io::Result<()> {
         let offset = first_block * BLOCK_BYTES as u64;
         let there = self.size_bytes.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        let mut got = 0;
+        while got < there {
+            // Whole blocks are asked for also at the end: direct I/O takes no other lengths, and gives what there is.
+            match self.file.read_at(&mut buffer[got..], offset + got as u64) {
+                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => got += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         buffer[there..].fill(0);
-        self.file
-            .read_exact_at(&mut buffer[..there], offset)
-            .map_err(|source| CaptureError::Io {
-                action: "read",
-                object: self.path.clone(),
-                source,
-            })
+        Ok(())
     }
 }

@@ -213,9 +213,9 @@ fn requests(
                 continue;
             }
             CMD_WRITE => {
-                buffer.resize(request.len as usize, 0);
-                input.read_exact(&mut buffer)?;
-                past_end(device, &request).and_then(|()| device.write_at(request.offset, &buffer))
+                let data = room(&mut buffer, request.len);
+                input.read_exact(data)?;
+                past_end(device, &request).and_then(|()| device.write_at(request.offset, data))
             }
             CMD_FLUSH => Ok(()),
             // Trimmed blocks read as zeros: the same as writing zeros, which is always right.
@@ -242,6 +242,15 @@ fn requests(
     }
 }
 
+/// A part of the buffer, with whatever it holds; grown where it is too short. Not filled with zeros for each request: that costs as
+/// much as the read.
+fn room(buffer: &mut Vec<u8>, len: u32) -> &mut [u8] {
+    if buffer.len() < len as usize {
+        *buffer = vec![0; len as usize];
+    }
+    &mut buffer[..len as usize]
+}
+
 /// The protocol wants ENOSPC for what would change bytes past the end.
 fn past_end(device: &dyn super::BlockDevice, request: &Request) -> io::Result<()> {
     match request.offset.checked_add(u64::from(request.len)) {
@@ -261,8 +270,7 @@ fn read(
         Err(error) => return output.error(request, &error),
     };
     if !output.structured || runs.iter().all(|(_, zero)| !zero) {
-        buffer.clear();
-        buffer.resize(request.len as usize, 0);
+        let buffer = room(buffer, request.len);
         return match device.read_at(request.offset, buffer) {
             Ok(()) if output.structured => output.chunk(
                 request,
@@ -286,8 +294,7 @@ fn read(
                 &[&place, &(len as u32).to_be_bytes()],
             )?;
         } else {
-            buffer.clear();
-            buffer.resize(len as usize, 0);
+            let buffer = room(buffer, len as u32);
             if let Err(error) = device.read_at(at, buffer) {
                 return output.error(request, &error);
             }

@@ -2,7 +2,7 @@
 use super::{Context, Done, Fault, missing};
 use crate::recovery::job::JobError;
 use crate::recovery::request::{PointChoice, Request};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 /// How soon a wait notices that the job is to be cancelled.
@@ -33,7 +33,7 @@ pub fn last_sync(context: &mut Context) -> Result<Done, Fault> {
         context.limits.last_sync,
     );
     // On a thread of its own, so that a cancel does not wait for a source that hangs. It ends with its limit.
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(1);
     std::thread::Builder::new()
         .name("last-sync".into())
         .spawn(move || {

@@ -240,6 +240,7 @@ fn a_branch_that_is_gone_is_not_replaced_by_an_empty_one() {
 #[test]
 fn a_journal_that_refuses_for_a_while_only_delays() {
     let bed = Bed::new();
+    let mut cleanups = 0;
     for cut in [Cut::Before, Cut::After] {
         for record in 2..14 {
             bed.journal.cut(record, cut);
@@ -260,6 +261,12 @@ fn a_journal_that_refuses_for_a_while_only_delays() {
             assert_eq!(ended.state, JobState::Succeeded, "{cut:?} {record}: {ended:?}");
             assert_eq!(bed.run(cleanup()).state, JobState::Succeeded);
             bed.assert_clean("after the cleanup");
+            cleanups += 1;
+            assert_eq!(
+                bed.compute.count(Verb::Destroy),
+                cleanups,
+                "{cut:?} {record}: a machine that was started is taken down by its cleanup only"
+            );
         }
     }
 }
@@ -354,4 +361,169 @@ fn another_writer_of_the_item_only_delays() {
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     writer.join().unwrap();
     bed.assert_clean("after five tests");
+}
+
+/// A context of a test failover's steps outside of any runner.
+fn with_context<T>(
+    bed: &Bed,
+    parts: &Parts,
+    disks: &disks::Disks,
+    id: JobId,
+    outcome: &mut steps::Outcome,
+    call: impl FnOnce(&mut steps::Context) -> T,
+) -> T {
+    let machine = MachineSpec {
+        name: "web1-test".into(),
+        folder: disks.folder(id).join("machine"),
+        cpus: 1,
+        memory_bytes: 1 << 28,
+        firmware: Firmware::Bios,
+        disk_bus: DiskBus::VirtioBlk,
+        disks: disks.attachments(id, &bed.disks),
+        nics: Vec::new(),
+    };
+    let failover = Failover {
+        job: id,
+        point: bed.store().points(bed.machine).unwrap()[0].id,
+        point_instant_unix_nanos: 0,
+        machine: machine.clone(),
+    };
+    let parameters = steps::Parameters {
+        request: test_failover(PointChoice::Latest),
+        machine: Some(machine),
+        failover: Some(failover),
+        test_succeeded: false,
+        source_is_fenced: false,
+    };
+    call(&mut steps::Context {
+        parts,
+        disks,
+        limits: &bed.limits,
+        id,
+        machine: bed.machine,
+        created_unix_nanos: now_unix_nanos(),
+        parameters: &parameters,
+        outcome,
+        started_here: &mut false,
+        interrupted: &|| false,
+    })
+}
+
+/// Also in another process, which knows nothing of what the first one had open.
+#[test]
+fn every_step_and_every_undo_can_be_done_twice() {
+    use steps::Step;
+    let bed = Bed::new();
+    let parts = Parts {
+        journal: bed.journal.clone(),
+        store: bed.store().clone(),
+        compute: bed.compute.clone(),
+        vms: bed.vms(),
+        source: bed.site.clone(),
+    };
+    std::fs::create_dir_all(bed.vms()).unwrap();
+    let start = steps::plan(&test_failover(PointChoice::Latest));
+    let stop = steps::plan(&cleanup());
+    for in_another_process in [false, true] {
+        for by_cleanup in [false, true] {
+            let id = JobId::new();
+            let mut outcome = steps::Outcome::default();
+            let mut disks = disks::Disks::new(bed.store().clone(), bed.vms());
+            let anew = |disks: &mut disks::Disks| {
+                if in_another_process {
+                    disks.shut_down();
+                    *disks = disks::Disks::new(bed.store().clone(), bed.vms());
+                }
+            };
+            for &step in &start {
+                for _ in 0..2 {
+                    with_context(&bed, &parts, &disks, id, &mut outcome, |context| {
+                        step.run(context)
+                    })
+                    .unwrap_or_else(|fault| panic!("{step:?}: {fault:?}"));
+                    anew(&mut disks);
+                    // As the runner does for a job that it takes up.
+                    if !matches!(
+                        step,
+                        Step::CheckTarget
+                            | Step::LastSync
+                            | Step::ChoosePoint
+                            | Step::PinPoint
+                            | Step::MakeBranches
+                    ) {
+                        with_context(&bed, &parts, &disks, id, &mut outcome, |context| {
+                            Step::ServeDisks.run(context)
+                        })
+                        .unwrap();
+                    }
+                }
+            }
+            assert_eq!(bed.compute.names(), ["web1-test"]);
+            assert_eq!(bed.store().pins(bed.machine).unwrap().len(), 1);
+            if by_cleanup {
+                for &step in &stop {
+                    for _ in 0..2 {
+                        with_context(&bed, &parts, &disks, id, &mut outcome, |context| {
+                            step.run(context)
+                        })
+                        .unwrap_or_else(|fault| panic!("{step:?}: {fault:?}"));
+                        anew(&mut disks);
+                    }
+                }
+            } else {
+                for &step in start.iter().rev() {
+                    for _ in 0..2 {
+                        with_context(&bed, &parts, &disks, id, &mut outcome, |context| {
+                            step.undo(context)
+                        })
+                        .unwrap_or_else(|error| panic!("{step:?}: {error:?}"));
+                        anew(&mut disks);
+                    }
+                }
+            }
+            bed.assert_clean(&format!("in another process: {in_another_process}"));
+        }
+    }
+}
+
+#[test]
+fn a_job_that_somebody_else_ended_does_not_spin() {
+    let mut bed = Bed::new();
+    bed.compute.trouble(Verb::Prepare, Some(Trouble::Hangs));
+    let id = bed
+        .runner()
+        .submit(bed.machine, test_failover(PointChoice::Latest), "tester")
+        .unwrap();
+    bed.compute.called(Verb::Prepare, 1);
+    let mut job = bed.journal.job(id).unwrap();
+    job.state = JobState::Cancelled;
+    bed.journal.put(job);
+    bed.compute.trouble(Verb::Prepare, None);
+    bed.compute.called(Verb::Destroy, 1);
+    // It ends: the next server could not open the store otherwise.
+    bed.restart();
+    assert_eq!(bed.journal.job(id).unwrap().state, JobState::Cancelled);
+    assert_eq!(bed.compute.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_machine_that_stopped_is_started_again_with_its_disks() {
+    let mut bed = Bed::new();
+    assert!(matches!(
+        bed.runner().start_machine(bed.machine, false),
+        Err(RecoveryError::NoMachine)
+    ));
+    bed.run(failover());
+    let machine = bed.item().failover.unwrap().machine;
+    Client::connect(&machine.disks[0]).write(0, &[0x55; BLOCK_BYTES]);
+    bed.compute.kill("web1-asr");
+    bed.restart();
+    let status = bed.runner().start_machine(bed.machine, false).unwrap();
+    assert_eq!(status.power, Power::Running);
+    assert_eq!(
+        bed.compute.saw("web1-asr"),
+        [0x55, 2],
+        "what it had written is there"
+    );
+    bed.runner().start_machine(bed.machine, false).unwrap();
 }

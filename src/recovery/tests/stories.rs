@@ -165,30 +165,35 @@ fn an_unplanned_failover_fences_the_source_and_its_commit_ends_the_choice() {
     );
 }
 
-/// Points go on being made while the failover runs: none that was acknowledged before the fence is forgotten.
+/// A point is sealed at every record of the job, for as long as the store lets the source in: none that was acknowledged is
+/// forgotten, and none comes after the choice.
 #[test]
 fn the_point_is_chosen_behind_the_fence() {
-    for round in 0..5 {
-        let bed = Bed::new();
-        let (store, machine, disks) = (bed.store().clone(), bed.machine, bed.disks.clone());
-        let writer = std::thread::spawn(move || {
-            let mut last = None;
-            for byte in (10u8..=250).cycle() {
-                match seal(&store, machine, &disks, byte, Consistency::CrashConsistent) {
-                    Ok(point) => last = Some((point, byte)),
-                    Err(crate::replica::ReplicaError::Fenced { .. }) => break,
-                    Err(error) => panic!("{error}"),
-                }
+    let bed = Bed::new();
+    let (store, machine, disks) = (bed.store().clone(), bed.machine, bed.disks.clone());
+    let sealed = Arc::new(Mutex::new(Vec::new()));
+    let acknowledged = sealed.clone();
+    bed.journal.hook(move |job| {
+        let byte = 10 + sealed.lock().unwrap().len() as u8;
+        match seal(&store, machine, &disks, byte, Consistency::CrashConsistent) {
+            Ok(point) => sealed.lock().unwrap().push((point, byte)),
+            Err(crate::replica::ReplicaError::Fenced { .. }) => {
+                let fence = task(job, "FenceSource").state;
+                assert_eq!(fence, TaskState::Succeeded, "refused too early");
             }
-            last
-        });
-        let job = bed.run(failover());
-        assert_eq!(job.state, JobState::Succeeded, "{job:?}");
-        if let Some((point, byte)) = writer.join().unwrap() {
-            assert_eq!(outcome(&job).point_id, Some(point), "round {round}");
-            assert_eq!(bed.compute.saw("web1-asr"), [byte, byte]);
+            Err(error) => panic!("{error}"),
         }
-    }
+    });
+    let job = bed.run(failover());
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+    let acknowledged = acknowledged.lock().unwrap();
+    assert!(
+        acknowledged.len() >= 3,
+        "the order, its first steps and the fence: {acknowledged:?}"
+    );
+    let (point, byte) = *acknowledged.last().unwrap();
+    assert_eq!(outcome(&job).point_id, Some(point));
+    assert_eq!(bed.compute.saw("web1-asr"), [byte, byte]);
 }
 
 #[test]
@@ -254,7 +259,7 @@ fn a_hanging_machine_holds_up_nobody_else_and_more_jobs_than_threads_wait() {
         bed.journal.kept().items.insert(other.machine, other.clone());
         others.push(other.machine);
     }
-    let (send, receive) = std::sync::mpsc::channel::<()>();
+    let (send, receive) = std::sync::mpsc::sync_channel::<()>(1);
     bed.site.connect(move || {
         let _ = receive.recv();
         Ok(())
@@ -449,7 +454,7 @@ fn a_failed_failover_that_left_something_removes_it_before_the_next_attempt() {
 fn a_job_is_cancelled_before_its_point_of_no_return_only() {
     // While it waits for a source that hangs.
     let bed = Bed::new();
-    let (_keep, receive) = std::sync::mpsc::channel::<()>();
+    let (_keep, receive) = std::sync::mpsc::sync_channel::<()>(1);
     bed.site.connect(move || {
         let _ = receive.recv();
         Ok(())

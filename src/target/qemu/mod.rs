@@ -590,9 +590,10 @@ impl Compute for QemuCompute {
         } else {
             None
         };
-        for spec in stored.iter().chain([spec]) {
-            for name in isolated_networks(spec) {
-                IsolatedNetwork::new(name)?.release(&spec.folder)?;
+        for name in stored.iter().chain([spec]).flat_map(isolated_networks) {
+            // Where it is refused, none was made.
+            if let Ok(network) = IsolatedNetwork::new(name) {
+                network.release(&spec.folder)?;
             }
         }
         remove_folder(&spec.folder)?;

@@ -2,9 +2,14 @@
 // Marks the blocks of one disk that a write, a discard or a write of zeros has changed.
 //
 // Marked on completion: a block marked before its data is on the medium could be read too early and taken for done.
-// Some completions are never seen here: a kernel may run no programs in the interrupt of a completion. So each
-// request is noted when it is issued, in the word of its tag, and wiped when its completion was seen. What is
-// still noted when the tag is used again, or when user space settles a quiet disk, is marked then.
+// Some completions are never seen here: the kernel does not run a program inside itself, and an interrupt may
+// complete a request while the program runs for another one. So each request is noted when it is issued, in the
+// word of its tag, and wiped when its completion was seen. What is still noted when the tag is used again, or
+// when user space looks, is marked then.
+//
+// Disks without requests (device mapper, md, zram) are seen by their bios. A driver may move the position of a bio
+// on, and change its device, before it completes; so a bio is noted when it is queued, under its address, and what
+// was noted is marked when it completes.
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -13,10 +18,15 @@
 #define SECTOR_TO_BLOCK 3
 #define OP_MASK 0xff
 #define OP_READ 0
-#define SLOTS 16384
 #define COUNT_BITS 21
 #define SALT_BITS 7
+// Set by user space in a note that it has seen.
+#define SEEN (1ULL << (SALT_BITS - 1))
 #define NO_SECTOR (~0ULL)
+// Places at which a bio may be noted.
+#define PROBES 16
+// Word of `identity` that counts what could not be noted: user space then compares everything.
+#define OVERFLOWS 7
 
 struct gendisk { int major; int first_minor; } __attribute__((preserve_access_index));
 struct request_queue { struct gendisk *disk; } __attribute__((preserve_access_index));
@@ -29,10 +39,20 @@ struct request {
 	unsigned int __data_len;
 	__u64 __sector;
 } __attribute__((preserve_access_index));
+struct block_device { struct gendisk *bd_disk; } __attribute__((preserve_access_index));
+struct bvec_iter { __u64 bi_sector; unsigned int bi_size; } __attribute__((preserve_access_index));
+struct bio {
+	struct block_device *bi_bdev;
+	unsigned int bi_opf;
+	struct bvec_iter bi_iter;
+} __attribute__((preserve_access_index));
 
 const volatile __u32 disk_major = 0;
 const volatile __u32 disk_minor = 0;
 const volatile __u64 word_count = 0;
+// Requests: slot = queue << tag_bits | tag. Bios: pairs of address and note.
+const volatile __u32 tag_bits = 0;
+const volatile __u32 slot_mask = 0;
 
 #define WORDS(name_, entries_) \
 	struct { \
@@ -45,7 +65,7 @@ const volatile __u64 word_count = 0;
 
 WORDS(changed, 1);      // one bit per 4 KiB
 WORDS(pending, 1);      // taken by user space and not yet acknowledged; kept here only to be pinned
-WORDS(in_flight, SLOTS);
+WORDS(in_flight, 1);
 WORDS(identity, 8);     // of user space: which disk and boot this is
 
 struct span { __u64 first; __u64 end; };
@@ -70,6 +90,7 @@ static long mark_word(__u32 index, struct span *span)
 	return 0;
 }
 
+// The largest discard is 4 GiB - 512: 16384 words.
 static __always_inline void mark(__u64 first, __u64 end)
 {
 	struct span span = { .first = first, .end = end };
@@ -82,6 +103,15 @@ static __always_inline void mark(__u64 first, __u64 end)
 		bpf_loop(((end - 1) >> 6) - (first >> 6) + 1, mark_word, &span, 0);
 }
 
+static __always_inline __u64 note_of(__u64 sector, __u32 bytes)
+{
+	__u64 first = sector >> SECTOR_TO_BLOCK;
+	__u64 end = (sector + (bytes >> 9) + 7) >> SECTOR_TO_BLOCK;
+
+	// The salt tells two notes of the same blocks apart.
+	return first << (COUNT_BITS + SALT_BITS) | (end - first) << SALT_BITS | (bpf_ktime_get_ns() >> 10 & (SEEN - 1));
+}
+
 static __always_inline void mark_note(__u64 note)
 {
 	__u64 first = note >> (COUNT_BITS + SALT_BITS);
@@ -89,36 +119,30 @@ static __always_inline void mark_note(__u64 note)
 	mark(first, first + ((note >> SALT_BITS) & ((1ULL << COUNT_BITS) - 1)));
 }
 
-static __always_inline int ours(struct request *rq)
+static __always_inline int is_ours(struct gendisk *disk)
 {
-	struct gendisk *disk = rq->q->disk;
-
 	return disk && disk->major == disk_major && disk->first_minor == disk_minor;
 }
 
 static __always_inline __u64 *slot(struct request *rq)
 {
-	__u32 key = (rq->mq_hctx->queue_num * 1024 + rq->tag) & (SLOTS - 1);
+	__u32 key = ((rq->mq_hctx->queue_num << tag_bits) + rq->tag) & slot_mask;
 
 	return bpf_map_lookup_elem(&in_flight, &key);
 }
 
 static __always_inline int issued(struct request *rq)
 {
-	__u64 sector = rq->__sector, note = 0, old, first, end;
+	__u64 sector = rq->__sector, note = 0, old;
 	__u64 *word;
 
-	if (!ours(rq) || !rq->__data_len || sector == NO_SECTOR)
+	if (!is_ours(rq->q->disk) || !rq->__data_len || sector == NO_SECTOR)
 		return 0;
 	word = slot(rq);
 	if (!word)
 		return 0;
-	if ((rq->cmd_flags & OP_MASK) != OP_READ) {
-		first = sector >> SECTOR_TO_BLOCK;
-		end = (sector + (rq->__data_len >> 9) + 7) >> SECTOR_TO_BLOCK;
-		note = first << (COUNT_BITS + SALT_BITS) | (end - first) << SALT_BITS |
-		       (bpf_ktime_get_ns() >> 10 & ((1 << SALT_BITS) - 1));
-	}
+	if ((rq->cmd_flags & OP_MASK) != OP_READ)
+		note = note_of(sector, rq->__data_len);
 	old = __sync_lock_test_and_set(word, note);
 	if (old)
 		mark_note(old);
@@ -143,12 +167,107 @@ int BPF_PROG(completed, struct request *rq, int error, unsigned int bytes)
 	__u64 sector = rq->__sector;
 	__u64 *word;
 
-	if ((rq->cmd_flags & OP_MASK) == OP_READ || !bytes || sector == NO_SECTOR || !ours(rq))
+	if ((rq->cmd_flags & OP_MASK) == OP_READ || !bytes || sector == NO_SECTOR || !is_ours(rq->q->disk))
 		return 0;
 	mark(sector >> SECTOR_TO_BLOCK, (sector + (bytes >> 9) + 7) >> SECTOR_TO_BLOCK);
 	word = slot(rq);
 	if (word && bytes >= rq->__data_len)
 		__sync_lock_test_and_set(word, 0);
+	return 0;
+}
+
+// The first place of an address; places come in pairs of words.
+static __always_inline __u32 place_of(__u64 address)
+{
+	return (__u32)((address >> 6) * 0x9E3779B97F4A7C15ULL >> 40) << 1;
+}
+
+static __always_inline int queued(struct bio *bio, __u64 address)
+{
+	__u32 op = bio->bi_opf & OP_MASK, bytes = bio->bi_iter.bi_size, place = place_of(address), key, index;
+	__u64 sector = bio->bi_iter.bi_sector, note, old;
+	__u64 *word;
+
+	if (op == OP_READ || !bytes || sector == NO_SECTOR || !is_ours(bio->bi_bdev->bd_disk))
+		return 0;
+	note = note_of(sector, bytes);
+	// Noted still from an earlier life of this address: its completion was not seen.
+	for (index = 0; index < PROBES; index++) {
+		key = (place + 2 * index) & slot_mask;
+		word = bpf_map_lookup_elem(&in_flight, &key);
+		if (!word || *word != address)
+			continue;
+		key |= 1;
+		word = bpf_map_lookup_elem(&in_flight, &key);
+		if (!word)
+			continue;
+		old = __sync_lock_test_and_set(word, note);
+		if (old)
+			mark_note(old);
+		return 0;
+	}
+	for (index = 0; index < PROBES; index++) {
+		key = (place + 2 * index) & slot_mask;
+		word = bpf_map_lookup_elem(&in_flight, &key);
+		if (!word || *word || __sync_val_compare_and_swap(word, 0, address))
+			continue;
+		key |= 1;
+		word = bpf_map_lookup_elem(&in_flight, &key);
+		if (word)
+			__sync_lock_test_and_set(word, note);
+		return 0;
+	}
+	key = OVERFLOWS;
+	word = bpf_map_lookup_elem(&identity, &key);
+	if (word)
+		__sync_fetch_and_add(word, 1);
+	return 0;
+}
+
+SEC("tp_btf/block_bio_queue")
+int BPF_PROG(queued_bio, struct bio *bio)
+{
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &ctx[0]);
+	return queued(bio, address);
+}
+
+SEC("tp_btf/block_bio_queue")
+int BPF_PROG(queued_queue_bio, struct request_queue *q, struct bio *bio)
+{
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &ctx[1]);
+	return queued(bio, address);
+}
+
+SEC("tp_btf/block_bio_complete")
+int BPF_PROG(completed_bio, struct request_queue *q, struct bio *bio)
+{
+	__u64 address = 0;
+	__u64 *word, *value;
+	__u32 place, key, index;
+
+	if ((bio->bi_opf & OP_MASK) == OP_READ)
+		return 0;
+	bpf_probe_read_kernel(&address, sizeof(address), &ctx[1]);
+	place = place_of(address);
+	for (index = 0; index < PROBES; index++) {
+		key = (place + 2 * index) & slot_mask;
+		word = bpf_map_lookup_elem(&in_flight, &key);
+		if (!word || *word != address)
+			continue;
+		key |= 1;
+		value = bpf_map_lookup_elem(&in_flight, &key);
+		if (!value)
+			continue;
+		// Marked before it is wiped: user space that looks in between finds it in one of the two.
+		mark_note(*value);
+		__sync_lock_test_and_set(value, 0);
+		__sync_lock_test_and_set(word, 0);
+		return 0;
+	}
 	return 0;
 }
 

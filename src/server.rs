@@ -1,0 +1,340 @@
+//! The server: the roles of one process put together.
+//!
+//! Owns the data folder: `vault.db`, `pki/`, `store/`, `vms/`, `api.sock`. The store's lock keeps a second server out.
+use crate::api::{self, ApiState};
+use crate::block::MachineId;
+use crate::configuration_server::pki::{Pki, PkiError, days_left};
+use crate::configuration_server::{ControlService, DEFAULT_CLIENT_LIFE, Reconciler, Roster, accept};
+use crate::process_server::{Maintenance, ReplicationService, Sessions};
+use crate::recovery::{Parts, Runner};
+use crate::replica::{ReplicaError, Store};
+use crate::target::QemuCompute;
+use crate::vault::{Vault, VaultError};
+use crate::wire::MESSAGE_BYTES_MAX;
+use crate::wire::proto::control_server::ControlServer;
+use crate::wire::proto::replication_server::ReplicationServer;
+use crate::wire::tls::{TlsError, https_config, server_config};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    pub data_dir: PathBuf,
+    /// Data port: agents dial it.
+    pub data_listen: SocketAddr,
+    /// HTTPS port of API and web interface.
+    pub api_listen: SocketAddr,
+    /// Names and addresses of this host, for the certificate that browsers see.
+    pub names: Vec<String>,
+    pub heartbeat: Duration,
+    /// Between two rounds of thinning and folding.
+    pub maintenance: Duration,
+    /// Of new client certificates.
+    pub client_life: Duration,
+}
+
+impl ServerSettings {
+    pub fn new(data_dir: PathBuf, data_listen: SocketAddr, api_listen: SocketAddr) -> Self {
+        Self {
+            data_dir,
+            data_listen,
+            api_listen,
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            heartbeat: Duration::from_secs(5),
+            maintenance: Duration::from_secs(30),
+            client_life: DEFAULT_CLIENT_LIFE,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("443 is refused as the data port: it is kept for web servers; take another one")]
+    Port443,
+    #[error("cannot {action} {object}")]
+    Io {
+        action: &'static str,
+        object: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A running server.
+pub struct Server {
+    pub runner: Runner,
+    pub vault: Vault,
+    pub store: Store,
+    pub pki: Arc<Pki>,
+    pub roster: Arc<Roster>,
+    pub sessions: Sessions,
+    /// Where the data port listens.
+    pub data_address: SocketAddr,
+    /// Where the API listens.
+    pub api_address: SocketAddr,
+    pub data_dir: PathBuf,
+    /// Of the first administrator, when this start made it.
+    pub one_time_password: Option<String>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
+        if settings.data_listen.port() == 443 {
+            return Err(ServerError::Port443);
+        }
+        let opened = {
+            let settings = settings.clone();
+            tokio::task::spawn_blocking(move || open(&settings))
+        };
+        let (pki, vault, store, one_time_password) = opened.await.map_err(|_| ServerError::Io {
+            action: "open",
+            object: settings.data_dir.display().to_string(),
+            source: std::io::Error::other("the start was interrupted"),
+        })??;
+        let (data_address, data_listener) = bind(settings.data_listen).await?;
+        let (api_address, api_listener) = bind(settings.api_listen).await?;
+        let (stop, tasks, sessions) = (CancellationToken::new(), TaskTracker::new(), Sessions::default());
+        let roster = Roster::new(vault.clone(), store.clone(), sessions.clone(), settings.heartbeat);
+        let maintenance = Maintenance {
+            store: store.clone(),
+            retention: roster.clone(),
+            report: roster.clone(),
+            interval: settings.maintenance,
+        };
+        tasks.spawn(maintenance.run(stop.clone()));
+        let reconciler = Reconciler {
+            vault: vault.clone(),
+            store: store.clone(),
+            sessions: sessions.clone(),
+            roster: roster.clone(),
+        };
+        tasks.spawn(reconciler.run(stop.clone()));
+        let runner = Runner::new(Parts {
+            journal: Arc::new(vault.clone()),
+            store: store.clone(),
+            compute: Arc::new(QemuCompute::new()),
+            vms: settings.data_dir.join("vms"),
+            source: roster.clone(),
+        });
+        let server = Self {
+            runner,
+            vault,
+            store,
+            pki,
+            roster,
+            sessions,
+            data_address,
+            api_address,
+            data_dir: settings.data_dir.clone(),
+            one_time_password,
+            stop,
+            tasks,
+        };
+        // Before anybody is let in: machines that run find their disks again, open jobs go on.
+        server.resume().await;
+        server.serve_agents(&settings, data_listener)?;
+        server.serve_people(api_listener)?;
+        Ok(server)
+    }
+
+    async fn resume(&self) {
+        let runner = self.runner.clone();
+        match tokio::task::spawn_blocking(move || runner.resume()).await {
+            Ok(Ok(resumed)) => {
+                for (machine, trouble) in &resumed.troubles {
+                    tracing::error!(%machine, code = %trouble.code, "{}; {}", trouble.message, trouble.recommended_action);
+                }
+                if resumed.machines + resumed.jobs > 0 {
+                    tracing::info!(machines = resumed.machines, jobs = resumed.jobs, "taken up again");
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "running machines and open jobs could not be taken up"),
+            Err(_) => tracing::error!("running machines and open jobs could not be taken up"),
+        }
+    }
+
+    fn serve_people(&self, listener: tokio::net::TcpListener) -> Result<(), ServerError> {
+        let state = ApiState::new(
+            self.vault.clone(),
+            self.runner.clone(),
+            self.store.clone(),
+            Arc::new(SiteOf {
+                pki: self.pki.clone(),
+                sessions: self.sessions.clone(),
+                addresses: vec![self.data_address.to_string(), self.api_address.to_string()],
+            }),
+            self.stop.clone(),
+        );
+        let router = api::router(state);
+        let tls = Arc::new(https_config(&self.pki.chain_pem, &self.pki.key_pem)?);
+        let (https, stop) = (router.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = api::serve_tls(listener, tls, https, stop).await {
+                tracing::error!(%error, "the HTTPS port ended");
+            }
+        });
+        let (socket, stop) = (self.data_dir.join("api.sock"), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = api::serve_unix(&socket, router, stop).await {
+                tracing::error!(%error, "the API's socket ended");
+            }
+        });
+        Ok(())
+    }
+
+    fn serve_agents(
+        &self,
+        settings: &ServerSettings,
+        listener: tokio::net::TcpListener,
+    ) -> Result<(), ServerError> {
+        let tls = server_config(&self.pki.chain_pem, &self.pki.key_pem, self.pki.ca_pem())?;
+        let control = ControlService {
+            vault: self.vault.clone(),
+            pki: self.pki.clone(),
+            roster: self.roster.clone(),
+            heartbeat: settings.heartbeat,
+            client_life: settings.client_life,
+        };
+        let replication = ReplicationService::new(
+            self.store.clone(),
+            self.roster.clone(),
+            self.roster.clone(),
+            self.sessions.clone(),
+            self.tasks.clone(),
+        );
+        let router = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .initial_stream_window_size(2 << 20)
+            .initial_connection_window_size(4 << 20)
+            .add_service(ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(ReplicationServer::new(replication).max_decoding_message_size(MESSAGE_BYTES_MAX));
+        let connections = accept(listener, tls, self.stop.clone());
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let ended = router
+                .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
+                .await;
+            if let Err(error) = ended {
+                tracing::error!(%error, "the data port ended");
+            }
+        });
+        Ok(())
+    }
+
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Tasks that must have ended before the process may end.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Ends sessions and tasks. What was acknowledged is durable already.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.sessions.end_all();
+        self.tasks.close();
+        // A peer that keeps its connection open must not keep the server from stopping.
+        let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
+        let runner = self.runner.clone();
+        let _ = tokio::task::spawn_blocking(move || runner.shut_down()).await;
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListener), ServerError> {
+    let bound = tokio::net::TcpListener::bind(address)
+        .await
+        .and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map_err(|source| ServerError::Io {
+        action: "listen on",
+        object: address.to_string(),
+        source,
+    })
+}
+
+/// What the API asks of the configuration server.
+struct SiteOf {
+    pki: Arc<Pki>,
+    sessions: Sessions,
+    addresses: Vec<String>,
+}
+
+impl api::Site for SiteOf {
+    fn servers(&self) -> Vec<api::ServerFacts> {
+        let words = |days: Option<i64>| match days {
+            Some(days) if days < 30 => {
+                format!("the server's certificate ends in {days} days; restart the server")
+            }
+            _ => format!("{} replication sessions", self.sessions.count()),
+        };
+        vec![api::ServerFacts {
+            name: crate::agent::inventory::host_name(),
+            roles: ["configuration", "process", "vault", "target"]
+                .map(str::to_owned)
+                .to_vec(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: "Connected".to_owned(),
+            detail: words(days_left(&self.pki.chain_pem)),
+            addresses: self.addresses.clone(),
+            last_heartbeat_at: Some(api::Time(crate::rt::now_unix_nanos())),
+        }]
+    }
+
+    fn passphrase(&self) -> Result<String, api::SiteError> {
+        Ok(self.pki.passphrase())
+    }
+
+    fn rotate_passphrase(&self) -> Result<String, api::SiteError> {
+        self.pki.rotate_passphrase().map_err(|error| api::SiteError {
+            what: "the new passphrase could not be kept".to_owned(),
+            source: Some(Box::new(error)),
+        })
+    }
+
+    fn ca_pem(&self) -> String {
+        self.pki.ca_pem().to_owned()
+    }
+
+    fn machine_revoked(&self, machine: MachineId) {
+        self.sessions.end(machine);
+    }
+
+    // The reconciler hears of every commit of the vault.
+    fn nudge(&self) {}
+}
+
+fn open(settings: &ServerSettings) -> Result<(Arc<Pki>, Vault, Store, Option<String>), ServerError> {
+    let folder = &settings.data_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| ServerError::Io {
+            action: "make",
+            object: folder.display().to_string(),
+            source,
+        })?;
+    let pki = Pki::open(&folder.join("pki"), &settings.names)?;
+    // The store first: its lock tells a second server before it touches the database.
+    let store = Store::create(&folder.join("store"), &pki.vault_key)?;
+    let vault = Vault::open(&folder.join("vault.db"))?;
+    let one_time_password = vault.first_start()?;
+    Ok((Arc::new(pki), vault, store, one_time_password))
+}
