@@ -45,6 +45,8 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the server: vault, configuration server, process server, target
+    Serve(serve::ServeArgs),
     /// Machines that joined: list, show
     Machine(machine::MachineArgs),
     /// Enable replication of a machine
@@ -73,8 +75,6 @@ enum Command {
     User(user::UserArgs),
     /// API tokens for programs
     Token(user::TokenArgs),
-    /// Run the server: vault, configuration server, process server, target
-    Serve(serve::ServeArgs),
     /// On the protected machine: join, run, status, doctor, install
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -110,6 +110,7 @@ pub fn run() -> u8 {
             | Command::LabGuest(_)
     );
     let result = match cli.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Machine(args) => machine::run(&args),
         Command::Protect(args) => protect::protect(&args),
         Command::Unprotect(args) => protect::unprotect(&args),
@@ -124,7 +125,6 @@ pub fn run() -> u8 {
         Command::Whoami(args) => login::whoami(&args),
         Command::User(args) => user::user(&args),
         Command::Token(args) => user::token(&args),
-        Command::Serve(args) => serve::run(&args),
         Command::Agent(command) => agent::run(command),
         Command::Lab(args) => lab::run(&args),
         Command::Store(command) => store::run(command),
