@@ -102,7 +102,12 @@ pub fn run() -> u8 {
     };
     let talks_to_a_server = !matches!(
         cli.command,
-        Command::Agent(_) | Command::Store(_) | Command::Serve(_) | Command::Lab(_)
+        Command::Agent(_)
+            | Command::Store(_)
+            | Command::Serve(_)
+            | Command::Lab(_)
+            | Command::LabWorkload(_)
+            | Command::LabGuest(_)
     );
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),

@@ -151,16 +151,7 @@ impl Vault {
                 return Ok(());
             };
             item.protection = next;
-            items::put_item(transaction, &item).map_err(|error| VaultError::Database(Box::new(error)))?;
-            items::protection_event(
-                transaction,
-                machine,
-                "Protected",
-                &format!(
-                    "{} is protected: its initial replication is complete and its first recovery point is at the target",
-                    item.name
-                ),
-            )
+            items::put_item(transaction, &item).map_err(|error| VaultError::Database(Box::new(error)))
         })
     }
 

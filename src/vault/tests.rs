@@ -570,3 +570,23 @@ fn old_changes_are_forgotten_in_heaps() {
     vault.forget_old_changes().unwrap();
     assert_eq!(vault.change_bounds(DEFAULT_VAULT).unwrap(), (first, last));
 }
+
+/// Without the right index each look at an item would read every job that the machine ever had.
+#[test]
+fn open_jobs_are_found_by_their_own_index() {
+    let (_folder, vault) = vault();
+    for sql in [
+        "SELECT body FROM jobs WHERE is_over = 0 AND machine = ?1 ORDER BY created, id",
+        "SELECT body FROM jobs WHERE is_over = 0 ORDER BY created, id",
+    ] {
+        let plan: String = vault
+            .read(|transaction| {
+                let mut statement = transaction.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let parameters: &[&dyn rusqlite::ToSql] = &[&"x"];
+                let used = &parameters[..statement.parameter_count()];
+                Ok(statement.query_row(used, |row| row.get("detail"))?)
+            })
+            .unwrap();
+        assert!(plan.contains("jobs_open"), "{plan}");
+    }
+}
