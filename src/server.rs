@@ -2,10 +2,11 @@
 //!
 //! Owns the data folder: `vault.db`, `pki/`, `store/`, `vms/`, `api.sock`. The store's lock keeps a second server out.
 use crate::api::{self, ApiState};
-use crate::block::MachineId;
+use crate::block::{DiskId, MachineId};
 use crate::configuration_server::pki::{Pki, PkiError, days_left};
+use crate::configuration_server::vitals::VitalsWatch;
 use crate::configuration_server::{ControlService, DEFAULT_CLIENT_LIFE, Reconciler, Roster, accept};
-use crate::process_server::{Maintenance, ReplicationService, Sessions};
+use crate::process_server::{Backlog, Maintenance, ReplicationService, Sessions};
 use crate::recovery::{Parts, Runner};
 use crate::replica::{ReplicaError, Store};
 use crate::target::QemuCompute;
@@ -14,6 +15,7 @@ use crate::wire::MESSAGE_BYTES_MAX;
 use crate::wire::proto::control_server::ControlServer;
 use crate::wire::proto::replication_server::ReplicationServer;
 use crate::wire::tls::{TlsError, https_config, server_config};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -88,6 +90,7 @@ pub struct Server {
     pub data_dir: PathBuf,
     /// Of the first administrator, when this start made it.
     pub one_time_password: Option<String>,
+    vitals: Arc<VitalsWatch>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -131,7 +134,10 @@ impl Server {
             vms: settings.data_dir.join("vms"),
             source: roster.clone(),
         });
+        let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));
+        tasks.spawn(vitals.clone().run(stop.clone()));
         let server = Self {
+            vitals,
             runner,
             vault,
             store,
@@ -177,6 +183,7 @@ impl Server {
                 pki: self.pki.clone(),
                 sessions: self.sessions.clone(),
                 addresses: vec![self.data_address.to_string(), self.api_address.to_string()],
+                vitals: self.vitals.clone(),
             }),
             self.stop.clone(),
         );
@@ -274,6 +281,7 @@ struct SiteOf {
     pki: Arc<Pki>,
     sessions: Sessions,
     addresses: Vec<String>,
+    vitals: Arc<VitalsWatch>,
 }
 
 impl api::Site for SiteOf {
@@ -283,6 +291,12 @@ impl api::Site for SiteOf {
                 format!("the server's certificate ends in {days} days; restart the server")
             }
             _ => format!("{} replication sessions", self.sessions.count()),
+        };
+        let vitals = self.vitals.now();
+        let alarms = vitals.alarms();
+        let health = match alarms.iter().map(|alarm| alarm.severity).max() {
+            None => "Normal".to_owned(),
+            Some(worst) => format!("{worst:?}"),
         };
         vec![api::ServerFacts {
             name: crate::agent::inventory::host_name(),
@@ -294,6 +308,26 @@ impl api::Site for SiteOf {
             detail: words(days_left(&self.pki.chain_pem)),
             addresses: self.addresses.clone(),
             last_heartbeat_at: Some(api::Time(crate::rt::now_unix_nanos())),
+            health,
+            alarms: alarms
+                .into_iter()
+                .map(|alarm| api::ServerAlarm {
+                    code: alarm.code.to_owned(),
+                    severity: format!("{:?}", alarm.severity),
+                    message: alarm.message,
+                    possible_causes: alarm.possible_causes.to_owned(),
+                    recommended_action: alarm.recommended_action.to_owned(),
+                })
+                .collect(),
+            cpu_percent: vitals.cpu_percent,
+            memory_percent: vitals.memory_percent,
+            store_capacity_bytes: vitals.store_capacity_bytes,
+            store_free_bytes: vitals.store_free_bytes,
+            backlog_bytes: vitals.backlog_bytes,
+            held_bytes: vitals.held_bytes,
+            received_bytes_per_second: vitals.received_bytes_per_second,
+            backlog_eta_seconds: vitals.backlog_eta_seconds,
+            sessions: self.sessions.count() as u64,
         }]
     }
 
@@ -310,6 +344,10 @@ impl api::Site for SiteOf {
 
     fn ca_pem(&self) -> String {
         self.pki.ca_pem().to_owned()
+    }
+
+    fn backlog(&self, machine: MachineId) -> HashMap<DiskId, Backlog> {
+        self.sessions.backlog(machine)
     }
 
     fn machine_revoked(&self, machine: MachineId) {

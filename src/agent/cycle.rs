@@ -17,6 +17,7 @@ use super::sink::{DIGESTS_MAX, ShipError, Sink};
 use super::{swap, window};
 use crate::block::{BLOCK_BYTES, BlockRange, Consistency, DiskId, GRANULE_BYTES, PointId};
 use crate::replica::PointSpec;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -135,6 +136,8 @@ pub struct CycleReport {
     /// Raw bytes of the blocks that were shipped: by comparing, and as changes.
     pub compared_raw_bytes: u64,
     pub changed_raw_bytes: u64,
+    /// Both, by disk.
+    pub raw_bytes_by_disk: BTreeMap<DiskId, u64>,
     pub stored_bytes: u64,
     pub passes: usize,
 }
@@ -348,6 +351,7 @@ pub fn run(
         read_bytes: ship.read_bytes,
         compared_raw_bytes,
         changed_raw_bytes: ship.raw_bytes - compared_raw_bytes,
+        raw_bytes_by_disk: std::mem::take(&mut ship.raw_bytes_by_disk),
         stored_bytes: ship.stored_bytes,
         passes,
     })

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+/// The first cycle of a session may compare everything; what it ships is not what changed since the last point.
+const COPIES_COUNTED_FROM: u32 = 1;
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// How long a cycle looks for a quiet moment of file systems that cannot be frozen.
@@ -55,6 +57,8 @@ pub fn run(
         status.server.clone_from(&identity.server);
         status.phase = "waiting for orders".to_owned();
     }
+    let kept = Kept::load(&settings.state);
+    board.change().resynchronized = kept.resynchronized();
     let counters = Arc::new(ShipCounters::default());
     let heart = Heart::new(
         identity.clone(),
@@ -71,7 +75,7 @@ pub fn run(
         stop.clone(),
     ));
     let replication = Replication {
-        kept: Kept::load(&settings.state),
+        kept,
         settings,
         only: identity.disks,
         runtime: runtime.clone(),
@@ -320,6 +324,7 @@ impl Replication {
                 return Stopped::Failed;
             }
         };
+        let mut copied = 0u32;
         loop {
             let Some(now) = self.book.now() else {
                 return Stopped::Orders;
@@ -328,12 +333,15 @@ impl Replication {
             if self.kept.resynchronized() != resync {
                 disks.iter_mut().for_each(ProtectedDisk::resynchronize);
             }
-            match self.cycle(disks, session, &mut reserve) {
+            let compared = copied < COPIES_COUNTED_FROM || self.kept.resynchronized() != resync;
+            match self.cycle(disks, session, &mut reserve, !compared) {
                 Ok(()) => {
-                    if self.kept.resynchronized() != resync
-                        && let Err(error) = self.kept.set_resynchronized(resync)
-                    {
-                        tracing::warn!(%error, "the agent's state could not be kept");
+                    copied += 1;
+                    if self.kept.resynchronized() != resync {
+                        if let Err(error) = self.kept.set_resynchronized(resync) {
+                            tracing::warn!(%error, "the agent's state could not be kept");
+                        }
+                        self.board.change().resynchronized = resync;
                     }
                 }
                 Err(CycleError::Cancelled) => return Stopped::Orders,
@@ -345,16 +353,20 @@ impl Replication {
                 Err(error) => self.skipped(&error),
             }
             self.board.change().phase = "waiting for the next point".to_owned();
-            let next = began + now.every;
+            // As the policy is at that moment: a shorter interval counts from now on, not from the next point on.
+            let next = |orders: &Orders| began + orders.every;
             let woken = |orders: &Orders| orders.sync_request != sync || orders.resync_request != resync;
             // Looked at between naps, so that an ended session is seen before the next point is due.
-            while Instant::now() < next && !session.has_ended() {
-                let nap = (Instant::now() + Duration::from_millis(500)).min(next);
+            while !session.has_ended() {
+                let Some(orders) = self.book.now() else {
+                    return Stopped::Orders;
+                };
+                if woken(&orders) || Instant::now() >= next(&orders) {
+                    break;
+                }
+                let nap = (Instant::now() + Duration::from_millis(500)).min(next(&orders));
                 if !self.book.wait(nap, woken) {
                     return Stopped::Orders;
-                }
-                if self.book.now().as_ref().is_some_and(woken) {
-                    break;
                 }
             }
             if self
@@ -367,11 +379,13 @@ impl Replication {
         }
     }
 
+    /// `counts`: what is shipped are changes, not a first copy or a comparison.
     fn cycle(
         &self,
         disks: &mut [ProtectedDisk],
         session: &mut Session,
         reserve: &mut Reserve,
+        counts: bool,
     ) -> Result<(), CycleError> {
         let cancel = self.book.cancel();
         let board = self.board.clone();
@@ -392,7 +406,10 @@ impl Replication {
         status.points += 1;
         status.last_point_unix_nanos = Some(self.book.clock().now());
         status.last_freeze_micros = Some(u32::try_from(report.freeze.as_micros()).unwrap_or(u32::MAX));
-        for disk in status.disks.values_mut() {
+        for (id, disk) in &mut status.disks {
+            if counts {
+                disk.changed_bytes += report.raw_bytes_by_disk.get(id).copied().unwrap_or_default();
+            }
             disk.state = "Protected".to_owned();
             disk.pending_bytes = 0;
             disk.done_bytes = disk.total_bytes;

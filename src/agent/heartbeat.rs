@@ -12,7 +12,6 @@ use crate::wire::proto::control_client::ControlClient;
 use crate::wire::proto::{HeartbeatReply, HeartbeatRequest};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -139,18 +138,17 @@ impl Heart {
         let channel = self.channel()?;
         let inventory = self.inventory().await;
         let status = self.board.now();
-        let shipped = self.counters.stored_bytes.load(Ordering::Relaxed);
-        let changed = self.counters.changed_bytes.load(Ordering::Relaxed);
         let sent_at = now_unix_nanos();
         let request = HeartbeatRequest {
             clock_unix_nanos: sent_at,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             inventory_json: inventory.clone().unwrap_or_default(),
             boot_id: inventory::boot_id(),
-            disks: status.disk_messages(shipped, changed),
+            disks: status.disk_messages(|disk| self.counters.of(disk)),
             phase: status.phase.clone(),
             troubles: status.trouble_messages(),
             generation: status.generation,
+            resync_done: status.resynchronized,
         };
         let reply = ControlClient::new(channel)
             .heartbeat(request)

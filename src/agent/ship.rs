@@ -14,8 +14,8 @@ use crate::wire::proto::{
 };
 use crate::wire::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Refused};
 use bytes::Bytes;
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -39,11 +39,20 @@ pub struct SessionSpec {
     pub disks: Vec<(DiskId, u64, u64)>,
 }
 
-/// Counters of everything shipped, for the heartbeat.
+/// Stored bytes of the frames that were shipped since the agent started, by disk; for the heartbeat.
 #[derive(Debug, Default)]
-pub struct ShipCounters {
-    pub stored_bytes: AtomicU64,
-    pub changed_bytes: AtomicU64,
+pub struct ShipCounters(Mutex<HashMap<DiskId, u64>>);
+
+impl ShipCounters {
+    fn add(&self, disk: DiskId, bytes: u64) {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counted.entry(disk).or_default() += bytes;
+    }
+
+    pub fn of(&self, disk: DiskId) -> u64 {
+        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.get(&disk).copied().unwrap_or_default()
+    }
 }
 
 pub struct Session {
@@ -312,7 +321,7 @@ fn acknowledged(state: &mut State, sequence: u64) {
 
 impl Sink for Session {
     fn append(&mut self, disk: DiskId, frame: Bytes) -> Result<(), ShipError> {
-        let disk = self.disk(disk)?;
+        let (id, disk) = (disk, self.disk(disk)?);
         let bytes = frame.len() as u64;
         let sequence = self.sequence + 1;
         let window = self.window_bytes;
@@ -331,7 +340,7 @@ impl Sink for Session {
             disk,
             frame,
         }))?;
-        self.counters.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.add(id, bytes);
         Ok(())
     }
 
@@ -350,16 +359,12 @@ impl Sink for Session {
             freeze_micros: spec.freeze_micros,
             changed_bytes,
         }))?;
-        let point = self.wait(|state| {
+        self.wait(|state| {
             state
                 .sealed
                 .take_if(|(sealed, _)| *sealed == sequence)
                 .map(|(_, point)| point)
-        })?;
-        self.counters
-            .changed_bytes
-            .fetch_add(changed_bytes, Ordering::Relaxed);
-        Ok(point)
+        })
     }
 
     fn compare(

@@ -3,6 +3,7 @@ use super::cycle::CycleError;
 use super::sink::{ShipError, Sink};
 use crate::block::{BLOCK_BYTES, DiskId, FrameBuilder, PointId};
 use crate::replica::PointSpec;
+use std::collections::BTreeMap;
 
 /// For speed on the way, not size: what is kept longer is folded with a higher level.
 const ZSTD_LEVEL: i32 = 1;
@@ -12,6 +13,7 @@ pub(super) struct Shipper<'a> {
     frame: FrameBuilder,
     pub read_bytes: u64,
     pub raw_bytes: u64,
+    pub raw_bytes_by_disk: BTreeMap<DiskId, u64>,
     pub stored_bytes: u64,
 }
 
@@ -22,6 +24,7 @@ impl<'a> Shipper<'a> {
             frame: FrameBuilder::new(),
             read_bytes: 0,
             raw_bytes: 0,
+            raw_bytes_by_disk: BTreeMap::new(),
             stored_bytes: 0,
         }
     }
@@ -29,6 +32,7 @@ impl<'a> Shipper<'a> {
     /// Adds whole blocks, in their order on the disk.
     pub fn push(&mut self, disk: DiskId, mut first: u64, mut data: &[u8]) -> Result<(), CycleError> {
         self.raw_bytes += data.len() as u64;
+        *self.raw_bytes_by_disk.entry(disk).or_default() += data.len() as u64;
         while !data.is_empty() {
             let room = self.frame.room_blocks() * BLOCK_BYTES;
             if room == 0 {

@@ -20,6 +20,8 @@ pub struct Status {
     pub points: u64,
     pub last_point_unix_nanos: Option<i64>,
     pub last_freeze_micros: Option<u32>,
+    /// The last order to resynchronize that was carried out.
+    pub resynchronized: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct DiskLive {
     pub pending_bytes: u64,
     pub done_bytes: u64,
     pub total_bytes: u64,
+    /// Raw bytes of changed blocks that were shipped since the agent started.
+    pub changed_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +84,7 @@ impl Board {
 }
 
 impl Status {
-    pub fn disk_messages(&self, shipped: u64, changed: u64) -> Vec<proto::DiskStatus> {
+    pub fn disk_messages(&self, shipped: impl Fn(DiskId) -> u64) -> Vec<proto::DiskStatus> {
         self.disks
             .iter()
             .map(|(id, disk)| proto::DiskStatus {
@@ -91,8 +95,8 @@ impl Status {
                 done_bytes: disk.done_bytes,
                 total_bytes: disk.total_bytes,
                 read_bytes: 0,
-                shipped_bytes: shipped,
-                changed_bytes: changed,
+                shipped_bytes: shipped(*id),
+                changed_bytes: disk.changed_bytes,
             })
             .collect()
     }

@@ -19,6 +19,8 @@ pub enum Need {
     User,
     /// At least this role in the vault of the path.
     Role(Role),
+    /// At least this role in the vault `default`, which stands for the site.
+    Site(Role),
 }
 
 pub const COOKIE: &str = "__Host-lifeboat";
@@ -36,12 +38,15 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("POST", "/api/v1/password", Need::Login),
     ("GET", "/api/v1/whoami", Need::Login),
     ("GET", "/api/v1/vaults", Need::User),
+    ("POST", "/api/v1/vaults", Need::Site(Role::Owner)),
+    ("DELETE", "+", Need::Role(Role::Owner)),
     ("GET", "+/servers", Need::Role(Role::Reader)),
     ("GET", "+/store", Need::Role(Role::Reader)),
     ("GET", "+/passphrase", Need::Role(Role::Contributor)),
     ("POST", "+/passphrase/rotate", Need::Role(Role::Contributor)),
     ("GET", "+/machines", Need::Role(Role::Reader)),
     ("GET", "+/machines/{machine}", Need::Role(Role::Reader)),
+    ("DELETE", "+/machines/{machine}", Need::Role(Role::Contributor)),
     (
         "POST",
         "+/machines/{machine}/rename",
@@ -63,6 +68,16 @@ const TABLE: &[(&str, &str, Need)] = &[
     (
         "PUT",
         "+/replicated-items/{item}/target-settings",
+        Need::Role(Role::Contributor),
+    ),
+    (
+        "PUT",
+        "+/replicated-items/{item}/policy",
+        Need::Role(Role::Contributor),
+    ),
+    (
+        "PUT",
+        "+/replicated-items/{item}/disks",
         Need::Role(Role::Contributor),
     ),
     (
@@ -117,7 +132,10 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("DELETE", "+/policies/{policy}", Need::Role(Role::Contributor)),
     ("GET", "+/jobs", Need::Role(Role::Reader)),
     ("GET", "+/jobs/{job}", Need::Role(Role::Reader)),
+    ("GET", "+/jobs/export", Need::Role(Role::Reader)),
     ("POST", "+/jobs/{job}/cancel", Need::Role(Role::Operator)),
+    ("POST", "+/jobs/{job}/restart", Need::Role(Role::Operator)),
+    ("POST", "+/jobs/{job}/resume", Need::Role(Role::Operator)),
     ("GET", "+/events", Need::Role(Role::Reader)),
     ("GET", "+/events/stream", Need::Role(Role::Reader)),
     ("GET", "+/audit", Need::Role(Role::Reader)),
@@ -328,8 +346,15 @@ pub async fn check(
             "change it: lifeboat login asks for a new one",
         ));
     }
-    if let Need::Role(role) = need {
-        let vault = vault_in(matched.as_str(), request.uri().path()).unwrap_or_default();
+    let of_vault = match need {
+        Need::Role(role) => Some((
+            role,
+            vault_in(matched.as_str(), request.uri().path()).unwrap_or_default(),
+        )),
+        Need::Site(role) => Some((role, crate::vault::DEFAULT_VAULT)),
+        Need::Nothing | Need::Login | Need::User => None,
+    };
+    if let Some((role, vault)) = of_vault {
         let has = caller.role_in(vault);
         if has.is_none_or(|has| has < role) {
             return Err(forbidden(

@@ -3,7 +3,7 @@ use super::model::{JobView, Named, Page, Paging, Time};
 use super::problem::ApiError;
 use super::{ApiState, items};
 use crate::block::MachineId;
-use crate::vault::{Change, Event};
+use crate::vault::{Change, DEFAULT_VAULT, Event, EventFilter, Severity};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
@@ -54,9 +54,19 @@ impl From<Event> for EventView {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
-pub struct EventFilter {
+pub struct EventQuery {
     /// Name or id.
     pub machine: Option<String>,
+    /// Information, Warning, Critical
+    pub severity: Option<String>,
+    /// For example RpoExceeded.
+    pub code: Option<String>,
+    /// At or after this instant.
+    pub since: Option<Time>,
+    /// Before this instant.
+    pub until: Option<Time>,
+    /// -at (default): the newest first; at: the oldest first.
+    pub sort: Option<String>,
     /// Most items to answer.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<u32>,
@@ -65,25 +75,40 @@ pub struct EventFilter {
 }
 
 /// Events, the newest first.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/events", tag = "Events", params(EventFilter),
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/events", tag = "Events", params(EventQuery),
     responses((status = 200, body = Page<EventView>)))]
 pub async fn list(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
-    Query(filter): Query<EventFilter>,
+    Query(query): Query<EventQuery>,
 ) -> Result<Json<Page<EventView>>, ApiError> {
     let paging = Paging {
-        limit: filter.limit,
-        cursor: filter.cursor,
+        limit: query.limit,
+        cursor: query.cursor,
     };
-    let (limit, before) = (paging.limit()?, paging.after_parsed()?);
+    let limit = paging.limit()?;
+    let mut filter = EventFilter {
+        machine: None,
+        severity: match query.severity.as_deref() {
+            None => None,
+            Some("Information") => Some(Severity::Information),
+            Some("Warning") => Some(Severity::Warning),
+            Some("Critical") => Some(Severity::Critical),
+            Some(_) => return Err(ApiError::invalid("severity is Information, Warning or Critical")),
+        },
+        code: query.code,
+        since_unix_nanos: query.since.map(|time| time.0),
+        until_unix_nanos: query.until.map(|time| time.0),
+        oldest_first: super::model::oldest_first(query.sort.as_deref(), "at")?,
+        after: paging.after_parsed()?,
+    };
     let page = state
         .run(move |state| {
-            let machine = filter
+            filter.machine = query
                 .machine
                 .map(|machine| state.machine(&vault, &machine))
                 .transpose()?;
-            let rows = state.vault.events(&vault, machine, before, limit + 1)?;
+            let rows = state.vault.events(&vault, &filter, limit + 1)?;
             Page::of(rows, limit, |row| row.id.to_string(), |row| Ok(row.into()))
         })
         .await?;
@@ -103,18 +128,38 @@ pub struct AuditView {
     pub outcome: String,
 }
 
-/// Who changed what from where, the newest first.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/audit", tag = "Events", params(Paging),
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// Only what this user did.
+    pub user: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
+/// Who changed what from where, the newest first. In the vault `default` also what belongs to no vault.
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/audit", tag = "Events", params(AuditQuery),
     responses((status = 200, body = Page<AuditView>)))]
 pub async fn audit(
     State(state): State<ApiState>,
-    Path(_vault): Path<String>,
-    Query(paging): Query<Paging>,
+    Path(vault): Path<String>,
+    Query(query): Query<AuditQuery>,
 ) -> Result<Json<Page<AuditView>>, ApiError> {
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
     let (limit, before) = (paging.limit()?, paging.after_parsed()?);
     let page = state
         .run(move |state| {
-            let rows = state.vault.audit_log(before, limit + 1)?;
+            // Logins and what else belongs to no vault is the site's, which `default` stands for.
+            let whole_site = vault.eq_ignore_ascii_case(DEFAULT_VAULT);
+            let of = (!whole_site).then_some(vault.as_str());
+            let user = query.user.as_deref();
+            let rows = state.vault.audit_log(of, user, before, limit + 1)?;
             Page::of(
                 rows,
                 limit,
@@ -162,7 +207,7 @@ impl View {
                 // From the newest, so that an object that changed twice is told at its last change.
                 for change in changes.iter().rev() {
                     if seen.insert((change.kind.clone(), change.object.clone())) {
-                        ready.push(told(state, &vault, change)?);
+                        ready.push(told(state, change)?);
                     }
                 }
                 ready.reverse();
@@ -178,7 +223,7 @@ impl View {
 }
 
 /// What a view is told of a change: the object as it is now, or that it is gone.
-fn told(state: &ApiState, vault: &str, change: &Change) -> Result<Sse, ApiError> {
+fn told(state: &ApiState, change: &Change) -> Result<Sse, ApiError> {
     let gone = serde_json::json!({ "id": change.object, "gone": true });
     let object = match change.kind.as_str() {
         "item" => {
@@ -197,12 +242,8 @@ fn told(state: &ApiState, vault: &str, change: &Change) -> Result<Sse, ApiError>
         },
         "event" => {
             let id: i64 = change.object.parse().unwrap_or_default();
-            match state
-                .vault
-                .events(vault, None, Some(id.saturating_add(1)), 1)?
-                .pop()
-            {
-                Some(event) if event.id == id => serde_json::to_value(EventView::from(event)),
+            match state.vault.event_row(id)? {
+                Some(event) => serde_json::to_value(EventView::from(event)),
                 _ => Ok(gone),
             }
         }

@@ -151,38 +151,39 @@ pub async fn commit(
         .await
 }
 
-#[derive(Serialize, utoipa::ToSchema)]
-pub struct Ordered {
-    /// Number of the order; grows with each.
-    pub order: u64,
+/// Whether a comparison is legal now.
+pub(super) fn admit_resynchronize(
+    state: &ApiState,
+    machine: crate::block::MachineId,
+) -> Result<(), ApiError> {
+    let allowed = state.runner.allowed(machine)?;
+    let refusal = allowed
+        .into_iter()
+        .find(|(operation, _)| *operation == Operation::RepairReplication)
+        .and_then(|(_, refusal)| refusal);
+    match refusal {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(()),
+    }
 }
 
 /// Orders a comparison of all disks with the replica; only what differs is shipped. The agent takes the order with its
-/// next heartbeat; the item's progress shows it.
+/// next heartbeat; the job is over when the recovery point that ends the comparison is at the target.
 #[utoipa::path(post, path = "/api/v1/vaults/{vault}/replicated-items/{item}/resynchronize", tag = "Failover",
-    responses((status = 202, body = Ordered)))]
+    responses((status = 202, body = Accepted)))]
 pub async fn resynchronize(
     State(state): State<ApiState>,
     Path((vault, item)): Path<(String, String)>,
-) -> Result<(StatusCode, Json<Ordered>), ApiError> {
-    let order = state
+    Extension(caller): Extension<Caller>,
+) -> Result<Accepted, ApiError> {
+    state
         .run(move |state| {
             let machine = find(state, &vault, &item)?.item.machine;
-            let refusal = state
-                .runner
-                .allowed(machine)?
-                .into_iter()
-                .find(|(operation, _)| *operation == Operation::RepairReplication)
-                .and_then(|(_, refusal)| refusal);
-            if let Some(refusal) = refusal {
-                return Err(refusal.into());
-            }
-            let order = state.vault.request_resync(machine)?;
-            state.site.nudge();
-            Ok(order)
+            admit_resynchronize(state, machine)?;
+            let job = state.vault.resynchronize(machine, &caller.user, None)?;
+            accepted(state, job)
         })
-        .await?;
-    Ok((StatusCode::ACCEPTED, Json(Ordered { order })))
+        .await
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]

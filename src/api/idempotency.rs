@@ -1,6 +1,7 @@
 //! `Idempotency-Key`: a POST that is sent again gets the answer of the first time, and is not done again.
 //!
-//! Answers are kept for a day. One that holds a secret is not kept; nor is a server's failure, so that it may be tried again.
+//! Answers are kept for a day. Of one that holds a secret only that it was given is kept: the same order again is refused,
+//! not done again. A failure is not kept, so that it may be tried again.
 //! The key's answer is written after the order: a crash between the two leaves the order without its answer, and the same
 //! order again is refused by the item's state, not done twice.
 use super::ApiState;
@@ -20,7 +21,11 @@ const SECRET: [&str; 5] = ["/login", "/users", "/reset-password", "/tokens", "/r
 
 /// Whether this route takes an Idempotency-Key.
 pub(super) fn is_kept(matched: &str) -> bool {
-    matched.contains("{vault}") && !SECRET.iter().any(|end| matched.ends_with(end))
+    matched.contains("{vault}") || matched == "/api/v1/vaults"
+}
+
+fn is_secret(matched: &str) -> bool {
+    SECRET.iter().any(|end| matched.ends_with(end))
 }
 
 /// Frees the key when the request is over, whatever becomes of it.
@@ -47,14 +52,9 @@ pub async fn replay(
         return Ok(next.run(request).await);
     };
     let matched = matched.map(|path| path.as_str().to_owned()).unwrap_or_default();
+    // Logging in and out twice does no harm.
     if !is_kept(&matched) {
-        return Err(ApiError::new(
-            StatusCode::BAD_REQUEST,
-            "NoIdempotencyKeyHere",
-            "the answer of this call holds a secret and is not kept",
-            "an Idempotency-Key was sent",
-            "leave the header out",
-        ));
+        return Ok(next.run(request).await);
     }
     if key.is_empty() || key.len() > KEY_LEN_MAX {
         return Err(ApiError::invalid("Idempotency-Key has 1 to 128 characters"));
@@ -108,6 +108,15 @@ pub async fn replay(
                 "choose a new key",
             ));
         }
+        if is_secret(&matched) {
+            return Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "DoneAlready",
+                "this order was carried out under this Idempotency-Key; its answer held a secret, which is shown once and not kept",
+                "the first answer was lost on the way, or the order was sent twice",
+                "give the order again under a new key; revoke or remove what the first one made",
+            ));
+        }
         let mut response = Response::new(Body::from(answer.body));
         *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
         let headers = response.headers_mut();
@@ -125,7 +134,11 @@ pub async fn replay(
             "the answer is too large to be kept; leave Idempotency-Key out",
         ));
     };
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = if is_secret(&matched) {
+        String::new()
+    } else {
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
     let status = parts.status.as_u16();
     let user = caller.user.clone();
     state

@@ -1,6 +1,7 @@
 //! Replicated items: all that a person needs to know of one, and enabling and disabling replication.
 use super::ApiState;
 use super::access::Caller;
+use super::lists::{Sort, holds, is};
 use super::model::{Accepted, Page, Paging, Reason, Time, etag, if_match};
 use super::problem::ApiError;
 use crate::block::Consistency;
@@ -49,6 +50,8 @@ pub struct ReplicatedItem {
     pub progress: Option<Progress>,
     /// Changed at the source and not yet durable at the target.
     pub pending_bytes: u64,
+    /// Bytes per second that changed at the source, over the last minutes; null: not known yet.
+    pub churn_bytes_per_second: Option<f64>,
     pub disks: Vec<ItemDiskView>,
     pub agent_version: String,
     pub last_heartbeat_at: Option<Time>,
@@ -125,7 +128,16 @@ pub struct ItemDiskView {
     pub state: Option<String>,
     /// ebpf, scan
     pub capture: Option<String>,
+    /// False: it is copied for the first time; recovery points hold it from the first one on that has all disks.
+    pub in_recovery_points: bool,
+    /// Backlog at the source: changed and not yet durable at the target.
     pub pending_bytes: u64,
+    /// Backlog at the process server: arrived, and not yet durable. Stored size.
+    pub process_server_bytes: u64,
+    /// Backlog at the target: durable, and in no recovery point yet. Stored size.
+    pub target_bytes: u64,
+    /// Bytes per second that changed, over the last minutes; null: not known yet.
+    pub churn_bytes_per_second: Option<f64>,
     pub done_bytes: u64,
     pub total_bytes: u64,
     /// Since the agent started.
@@ -399,10 +411,14 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         _ => "Warning",
     };
     let heartbeat = live.heartbeat.clone().unwrap_or_default();
+    let backlog = state.site.backlog(item.machine);
+    let churn = |disk| live.churn.get(&disk).and_then(|churn| churn.bytes_per_second());
+    let churns: Vec<f64> = row.disks.iter().filter_map(|disk| churn(disk.id)).collect();
     let disks = row
         .disks
         .iter()
         .map(|disk| {
+            let under_way = backlog.get(&disk.id).copied().unwrap_or_default();
             let told = heartbeat.disks.iter().find(|told| told.disk == disk.id);
             ItemDiskView {
                 id: disk.id.to_string(),
@@ -410,6 +426,10 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
                 size_bytes: disk.size_bytes,
                 state: told.map(|told| told.state.clone()),
                 capture: told.map(|told| told.capture.clone()),
+                in_recovery_points: item.disks.contains(&disk.id),
+                process_server_bytes: under_way.held_bytes,
+                target_bytes: under_way.unsealed_bytes,
+                churn_bytes_per_second: churn(disk.id),
                 pending_bytes: told.map_or(0, |told| told.pending_bytes),
                 done_bytes: told.map_or(0, |told| told.done_bytes),
                 total_bytes: told.map_or(0, |told| told.total_bytes),
@@ -455,6 +475,7 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         latest_app_consistent_point: live.last_app_consistent.map(PointRef::from),
         freeze_ms: f64::from(live.freeze_micros) / 1000.0,
         pending_bytes: heartbeat.disks.iter().map(|disk| disk.pending_bytes).sum(),
+        churn_bytes_per_second: (!churns.is_empty()).then(|| churns.iter().sum()),
         disks,
         last_heartbeat_at: live.heartbeat.as_ref().map(|beat| Time(beat.at_unix_nanos)),
         agent_version: heartbeat.agent_version,
@@ -476,19 +497,97 @@ pub(super) fn accepted(state: &ApiState, job: JobId) -> Result<Accepted, ApiErro
     })
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct ItemQuery {
+    /// Part of the name.
+    pub name: Option<String>,
+    /// Normal, Warning, Critical, None
+    pub replication_health: Option<String>,
+    /// For example Protected.
+    pub protection_state: Option<String>,
+    /// For example TestFailoverCompleted.
+    pub test_failover_state: Option<String>,
+    /// Primary, Recovery
+    pub active_location: Option<String>,
+    /// Name of the policy.
+    pub policy: Option<String>,
+    /// name (default), replicationHealth, protectionState, policy, rpoSeconds, pendingBytes, churnBytesPerSecond,
+    /// lastHeartbeatAt, lastSuccessfulTestFailoverAt; with a `-` before it the other way round.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
+const SORTS: [&str; 9] = [
+    "name",
+    "replicationHealth",
+    "protectionState",
+    "policy",
+    "rpoSeconds",
+    "pendingBytes",
+    "churnBytesPerSecond",
+    "lastHeartbeatAt",
+    "lastSuccessfulTestFailoverAt",
+];
+
+impl ItemQuery {
+    fn wants(&self, state: &ApiState, row: &ItemRow) -> bool {
+        let item = &row.item;
+        holds(&item.name, self.name.as_deref())
+            && is(
+                &format!("{:?}", item.protection),
+                self.protection_state.as_deref(),
+            )
+            && is(
+                &format!("{:?}", item.test_failover_state),
+                self.test_failover_state.as_deref(),
+            )
+            && is(
+                &format!("{:?}", item.active_location),
+                self.active_location.as_deref(),
+            )
+            && is(&row.policy.name, self.policy.as_deref())
+            && (self.replication_health.is_none()
+                || is(state.vault.health(row).word, self.replication_health.as_deref()))
+    }
+}
+
 /// Machines under replication, by name.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/replicated-items", tag = "Replicated items", params(Paging),
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/replicated-items", tag = "Replicated items", params(ItemQuery),
     responses((status = 200, body = Page<ReplicatedItem>)))]
 pub async fn list(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
-    Query(paging): Query<Paging>,
+    Query(query): Query<ItemQuery>,
 ) -> Result<Json<Page<ReplicatedItem>>, ApiError> {
-    let (limit, after) = (paging.limit()?, paging.after()?);
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor.clone(),
+    };
+    let limit = paging.limit()?;
+    let sort = Sort::of(query.sort.as_deref(), &SORTS)?;
     let page = state
         .run(move |state| {
-            let rows = state.vault.item_rows(&vault, after.as_deref(), limit + 1)?;
-            Page::of(rows, limit, |row| row.item.name.clone(), |row| view(state, row))
+            // In the order of the database only those that are answered are looked at closely.
+            if query.sort.is_none() {
+                let after = paging.after()?;
+                let mut rows = state.vault.item_rows(&vault, after.as_deref(), u32::MAX)?;
+                rows.retain(|row| query.wants(state, row));
+                return Page::of(rows, limit, |row| row.item.name.clone(), |row| view(state, row));
+            }
+            let views = state
+                .vault
+                .item_rows(&vault, None, u32::MAX)?
+                .into_iter()
+                .filter(|row| query.wants(state, row))
+                .map(|row| view(state, row))
+                .collect::<Result<_, _>>()?;
+            sort.page(views, &paging, |view| view.id.clone())
         })
         .await?;
     Ok(Json(page))
@@ -567,16 +666,21 @@ pub async fn enable(
 
 /// Disables replication of a machine: its replica and all its recovery points are removed.
 #[utoipa::path(delete, path = "/api/v1/vaults/{vault}/replicated-items/{item}", tag = "Replicated items",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the item: refused when it was changed since")),
     responses((status = 202, body = Accepted)))]
 pub async fn disable(
     State(state): State<ApiState>,
     Path((vault, item)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<Accepted, ApiError> {
+    let revision = if_match(&headers)?;
     state
         .run(move |state| {
             let row = find(state, &vault, &item)?;
-            let job = state.vault.disable(row.item.machine, &caller.user)?;
+            let job = state
+                .vault
+                .disable_if(row.item.machine, &caller.user, revision, None)?;
             accepted(state, job)
         })
         .await
@@ -605,6 +709,77 @@ pub async fn set_target(
     Ok(([(header::ETAG, etag(item.revision))], Json(item)).into_response())
 }
 
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SetPolicyRequest {
+    /// Name of the policy.
+    pub policy: String,
+}
+
+/// Lets an item follow another policy from now on: retention and health at once, the agent with its next heartbeat.
+#[utoipa::path(put, path = "/api/v1/vaults/{vault}/replicated-items/{item}/policy", tag = "Replicated items",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the item: refused when it was changed since")),
+    request_body = SetPolicyRequest, responses((status = 200, body = ReplicatedItem)))]
+pub async fn set_policy(
+    State(state): State<ApiState>,
+    Path((vault, item)): Path<(String, String)>,
+    headers: HeaderMap,
+    Json(request): Json<SetPolicyRequest>,
+) -> Result<Response, ApiError> {
+    let revision = if_match(&headers)?;
+    let item = state
+        .run(move |state| {
+            let row = find(state, &vault, &item)?;
+            let row = state
+                .vault
+                .set_policy(row.item.machine, &request.policy, revision)?;
+            state.site.nudge();
+            view(state, row)
+        })
+        .await?;
+    Ok(([(header::ETAG, etag(item.revision))], Json(item)).into_response())
+}
+
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SetDisksRequest {
+    /// Stable ids of all disks that are to be protected, the boot disk among them.
+    #[schema(max_items = 256)]
+    pub disks: Vec<String>,
+}
+
+/// Includes or excludes disks while the machine is protected. An excluded disk leaves later recovery points at once; the
+/// older ones keep it. An included disk is copied first: no new point is made meanwhile, failover uses the points there
+/// are, and from the first point that holds all disks on only such points are offered.
+#[utoipa::path(put, path = "/api/v1/vaults/{vault}/replicated-items/{item}/disks", tag = "Replicated items",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the item: refused when it was changed since")),
+    request_body = SetDisksRequest, responses((status = 202, body = Accepted)))]
+pub async fn set_disks(
+    State(state): State<ApiState>,
+    Path((vault, item)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Json(request): Json<SetDisksRequest>,
+) -> Result<Accepted, ApiError> {
+    let revision = if_match(&headers)?;
+    if request.disks.len() > crate::wire::DISKS_MAX {
+        return Err(ApiError::invalid(format!(
+            "at most {} disks",
+            crate::wire::DISKS_MAX
+        )));
+    }
+    state
+        .run(move |state| {
+            let row = find(state, &vault, &item)?;
+            let (machine, user) = (row.item.machine, &caller.user);
+            let job = state
+                .vault
+                .set_disks(machine, &request.disks, revision, user, None)?;
+            accepted(state, job)
+        })
+        .await
+}
+
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = RecoveryPoint)]
@@ -621,16 +796,35 @@ pub struct RecoveryPointView {
     pub disks: Vec<String>,
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PointQuery {
+    /// AppConsistent, CrashConsistent, Fuzzy
+    pub consistency: Option<String>,
+    /// -instant (default): the newest first; instant: the oldest first.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
 /// Recovery points of an item, the newest first.
 #[utoipa::path(get, path = "/api/v1/vaults/{vault}/replicated-items/{item}/recovery-points", tag = "Replicated items",
-    params(Paging), responses((status = 200, body = Page<RecoveryPointView>)))]
+    params(PointQuery), responses((status = 200, body = Page<RecoveryPointView>)))]
 pub async fn recovery_points(
     State(state): State<ApiState>,
     Path((vault, item)): Path<(String, String)>,
-    Query(paging): Query<Paging>,
+    Query(query): Query<PointQuery>,
 ) -> Result<Json<Page<RecoveryPointView>>, ApiError> {
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
     let limit = paging.limit()?;
-    let before: Option<i64> = paging.after_parsed()?;
+    let after: Option<i64> = paging.after_parsed()?;
+    let oldest_first = super::model::oldest_first(query.sort.as_deref(), "instant")?;
     let page = state
         .run(move |state| {
             let row = find(state, &vault, &item)?;
@@ -639,8 +833,14 @@ pub async fn recovery_points(
                 Err(ReplicaError::NoMachine(_)) => Vec::new(),
                 points => points?,
             };
-            points.sort_by_key(|point| std::cmp::Reverse(point.instant_unix_nanos));
-            points.retain(|point| before.is_none_or(|before| point.instant_unix_nanos < before));
+            points.retain(|point| is(word(point.consistency), query.consistency.as_deref()));
+            points.sort_by_key(|point| point.instant_unix_nanos);
+            if oldest_first {
+                points.retain(|point| after.is_none_or(|after| point.instant_unix_nanos > after));
+            } else {
+                points.reverse();
+                points.retain(|point| after.is_none_or(|after| point.instant_unix_nanos < after));
+            }
             points.truncate(limit as usize + 1);
             Page::of(
                 points,

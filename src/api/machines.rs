@@ -1,12 +1,14 @@
 //! Machines that joined, replicated or not.
 use super::ApiState;
-use super::model::{Page, Paging, Time};
+use super::lists::{Sort, holds, is};
+use super::model::{Page, Paging, Time, etag, if_match};
 use super::problem::ApiError;
 use crate::vault::{Heartbeat, MachineRow};
 use crate::wire::facts::{CheckResult, Firmware};
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -154,27 +156,69 @@ fn view(row: MachineRow, heartbeat: Option<Heartbeat>) -> MachineView {
     }
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct MachineQuery {
+    /// Part of the name.
+    pub name: Option<String>,
+    /// Only those that are replicated, or only those that are not.
+    pub replicated: Option<bool>,
+    /// pass, warning, error
+    pub prerequisites: Option<String>,
+    /// name (default), joinedAt, lastHeartbeatAt, agentVersion, os, memoryBytes, cpus; with a `-` before it the other way
+    /// round.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
+const SORTS: [&str; 7] = [
+    "name",
+    "joinedAt",
+    "lastHeartbeatAt",
+    "agentVersion",
+    "os",
+    "memoryBytes",
+    "cpus",
+];
+
 /// Machines that joined, by name.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/machines", tag = "Machines", params(Paging),
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/machines", tag = "Machines", params(MachineQuery),
     responses((status = 200, body = Page<MachineView>)))]
 pub async fn list(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
-    Query(paging): Query<Paging>,
+    Query(query): Query<MachineQuery>,
 ) -> Result<Json<Page<MachineView>>, ApiError> {
-    let (limit, after) = (paging.limit()?, paging.after()?);
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor.clone(),
+    };
+    let sort = Sort::of(query.sort.as_deref(), &SORTS)?;
     let page = state
         .run(move |state| {
-            let rows = state.vault.machines(&vault, after.as_deref(), limit + 1)?;
-            Page::of(
-                rows,
-                limit,
-                |row| row.name.clone(),
-                |row| {
+            let views = state
+                .vault
+                .machines(&vault, None, u32::MAX)?
+                .into_iter()
+                .filter(|row| holds(&row.name, query.name.as_deref()))
+                .filter(|row| query.replicated.is_none_or(|wanted| row.replicated == wanted))
+                .map(|row| {
                     let live = state.vault.live(row.id);
-                    Ok(view(row, live.heartbeat))
-                },
-            )
+                    view(row, live.heartbeat)
+                })
+                .filter(|view| {
+                    is(
+                        view.prerequisites.as_deref().unwrap_or_default(),
+                        query.prerequisites.as_deref(),
+                    )
+                })
+                .collect();
+            sort.page(views, &paging, |view| view.id.clone())
         })
         .await?;
     Ok(Json(page))
@@ -186,15 +230,15 @@ pub async fn list(
 pub async fn show(
     State(state): State<ApiState>,
     Path((vault, machine)): Path<(String, String)>,
-) -> Result<Json<MachineView>, ApiError> {
-    let machine = state
+) -> Result<Response, ApiError> {
+    let (etag, machine) = state
         .run(move |state| {
             let row = state.vault.find_machine(&vault, &machine)?;
             let live = state.vault.live(row.id);
-            Ok(view(row, live.heartbeat))
+            Ok((etag(row.revision()), view(row, live.heartbeat)))
         })
         .await?;
-    Ok(Json(machine))
+    Ok(([(header::ETAG, etag)], Json(machine)).into_response())
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -206,16 +250,41 @@ pub struct RenameRequest {
 
 /// Gives a machine another name; also while it is replicated.
 #[utoipa::path(post, path = "/api/v1/vaults/{vault}/machines/{machine}/rename", tag = "Machines",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the machine: refused when it was changed since")),
     request_body = RenameRequest, responses((status = 204)))]
 pub async fn rename(
     State(state): State<ApiState>,
     Path((vault, machine)): Path<(String, String)>,
+    headers: HeaderMap,
     Json(request): Json<RenameRequest>,
 ) -> Result<StatusCode, ApiError> {
+    let revision = if_match(&headers)?;
     state
         .run(move |state| {
             let machine = state.machine(&vault, &machine)?;
-            Ok(state.vault.rename(machine, &request.name)?)
+            Ok(state.vault.rename(machine, &request.name, revision)?)
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a machine that is not replicated from the vault: its certificates are revoked and its name is free. Its jobs
+/// and events stay.
+#[utoipa::path(delete, path = "/api/v1/vaults/{vault}/machines/{machine}", tag = "Machines",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the machine: refused when it was changed since")),
+    responses((status = 204)))]
+pub async fn remove(
+    State(state): State<ApiState>,
+    Path((vault, machine)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    let revision = if_match(&headers)?;
+    state
+        .run(move |state| {
+            let machine = state.machine(&vault, &machine)?;
+            state.vault.remove_machine(machine, revision)?;
+            state.site.machine_revoked(machine);
+            Ok(())
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)

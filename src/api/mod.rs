@@ -10,6 +10,7 @@ mod failover;
 mod idempotency;
 mod items;
 mod jobs;
+mod lists;
 mod machines;
 mod model;
 mod policies;
@@ -18,13 +19,14 @@ mod serve;
 mod session;
 mod site;
 mod users;
+mod vaults;
 
 pub use access::{COOKIE, CSRF_HEADER, Caller, Need, need};
 pub use items::{EnableRequest, ReplicatedItem};
 pub use model::{JobView, Page, Time};
 pub use problem::{ApiError, Problem};
 pub use serve::{serve_tls, serve_unix};
-pub use site::{ServerFacts, Site, SiteError};
+pub use site::{ServerAlarm, ServerFacts, Site, SiteError};
 
 use crate::block::MachineId;
 use crate::recovery::Runner;
@@ -187,18 +189,21 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(session::logout))
         .routes(routes!(session::password))
         .routes(routes!(session::whoami))
-        .routes(routes!(session::vaults))
+        .routes(routes!(vaults::list, vaults::create))
+        .routes(routes!(vaults::remove))
         .routes(routes!(site::servers))
         .routes(routes!(site::store))
         .routes(routes!(site::passphrase))
         .routes(routes!(site::rotate_passphrase))
         .routes(routes!(machines::list))
-        .routes(routes!(machines::show))
+        .routes(routes!(machines::show, machines::remove))
         .routes(routes!(machines::rename))
         .routes(routes!(machines::revoke))
         .routes(routes!(items::list, items::enable))
         .routes(routes!(items::show, items::disable))
         .routes(routes!(items::set_target))
+        .routes(routes!(items::set_policy))
+        .routes(routes!(items::set_disks))
         .routes(routes!(items::recovery_points))
         .routes(routes!(failover::test_failover))
         .routes(routes!(failover::test_failover_cleanup))
@@ -211,8 +216,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::show, policies::update, policies::remove))
         .routes(routes!(jobs::list))
+        .routes(routes!(jobs::export))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::restart))
+        .routes(routes!(jobs::resume))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(events::audit))

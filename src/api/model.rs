@@ -162,7 +162,8 @@ pub struct TaskView {
 #[schema(as = Job)]
 pub struct JobView {
     pub id: String,
-    /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover, Resynchronize
+    /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+    /// Resynchronize, ChangeDisks
     pub kind: String,
     /// `kind` in words.
     pub scenario: String,
@@ -181,7 +182,9 @@ pub struct JobView {
     pub result: serde_json::Value,
     pub tasks: Vec<TaskView>,
     pub error: Option<Reason>,
-    /// `cancel` while it may be cancelled.
+    /// The job that failed and is tried again by this one.
+    pub restart_of: Option<String>,
+    /// `cancel` while it may be cancelled; `restart` when it failed or was cancelled; `resume` while it is suspended.
     pub allowed_actions: Vec<String>,
 }
 
@@ -205,7 +208,13 @@ fn task_view(task: Task) -> TaskView {
 
 /// Jobs of the configuration server's reconciler are ended by disabling, not by cancelling.
 pub fn is_cancellable(job: &Job) -> bool {
-    !job.state.is_over() && !matches!(job.kind, JobKind::EnableReplication | JobKind::DisableReplication)
+    !job.state.is_over()
+        && !job.kind.holds_nothing_up()
+        && !matches!(job.kind, JobKind::EnableReplication | JobKind::DisableReplication)
+}
+
+pub fn is_restartable(job: &Job) -> bool {
+    matches!(job.state, JobState::Failed | JobState::Cancelled)
 }
 
 impl From<JobRow> for JobView {
@@ -225,11 +234,16 @@ impl From<JobRow> for JobView {
             serde_json::Value::Null => serde_json::json!({}),
             other => serde_json::json!({ "value": other }),
         };
-        let allowed_actions = if is_cancellable(&job) {
-            vec!["cancel".to_owned()]
-        } else {
-            Vec::new()
-        };
+        let allowed_actions = [
+            ("cancel", is_cancellable(&job)),
+            ("restart", is_restartable(&job)),
+            ("resume", job.state == JobState::Suspended),
+        ];
+        let allowed_actions = allowed_actions
+            .into_iter()
+            .filter(|(_, allowed)| *allowed)
+            .map(|(action, _)| action.to_owned())
+            .collect();
         Self {
             id: job.id.to_string(),
             kind: format!("{:?}", job.kind),
@@ -247,6 +261,7 @@ impl From<JobRow> for JobView {
             result: object(job.result),
             tasks: job.tasks.into_iter().map(task_view).collect(),
             error: job.error.map(Reason::from),
+            restart_of: job.restart_of.map(|job| job.to_string()),
             allowed_actions,
         }
     }
@@ -266,6 +281,24 @@ impl IntoResponse for Accepted {
 
 pub fn etag(revision: u64) -> HeaderValue {
     HeaderValue::try_from(format!("\"{revision}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Of a view that has no revision of its own.
+pub fn etag_of(view: &impl Serialize) -> HeaderValue {
+    let bytes = serde_json::to_vec(view).unwrap_or_default();
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
+    etag(u64::from_le_bytes(first))
+}
+
+/// Of a list in the order of time: `-FIELD` (default) or `FIELD`.
+pub fn oldest_first(sort: Option<&str>, field: &str) -> Result<bool, ApiError> {
+    match sort {
+        None => Ok(false),
+        Some(text) if text == field => Ok(true),
+        Some(text) if text.strip_prefix('-') == Some(field) => Ok(false),
+        Some(_) => Err(ApiError::invalid(format!("sort is {field} or -{field}"))),
+    }
 }
 
 /// The revision that `If-Match` names; None: any.
@@ -345,7 +378,7 @@ fn finish_operation(method: &Method, path: &str, operation: &mut Operation) {
         None => ("nobody", false),
         Some(Need::Nothing) => ("none", true),
         Some(Need::Login | Need::User) => ("any", false),
-        Some(Need::Role(role)) => (role.word(), false),
+        Some(Need::Role(role) | Need::Site(role)) => (role.word(), false),
     };
     operation.security = Some(if open {
         Vec::new()

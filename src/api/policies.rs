@@ -1,5 +1,6 @@
 //! Replication policies.
 use super::ApiState;
+use super::lists::{Sort, holds};
 use super::model::{Page, Paging, etag, if_match};
 use super::problem::ApiError;
 use crate::vault::{NewPolicy, Policy};
@@ -67,11 +68,26 @@ pub struct PolicyValues {
 }
 
 #[derive(Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreatePolicyRequest {
+    /// 1 to 63 letters, digits, hyphens, underscores and full stops.
     pub name: String,
-    #[serde(flatten)]
-    pub values: PolicyValues,
+    /// Default 900.
+    #[serde(default)]
+    #[schema(maximum = 86400)]
+    pub rpo_threshold_seconds: Option<u32>,
+    /// Default 24.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 360)]
+    pub retention_hours: Option<u32>,
+    /// Default 30.
+    #[serde(default)]
+    #[schema(minimum = 5, maximum = 3600)]
+    pub crash_consistent_seconds: Option<u32>,
+    /// 0: off; else 3600 to 43200. Default 3600.
+    #[serde(default)]
+    #[schema(maximum = 43200)]
+    pub app_consistent_seconds: Option<u32>,
 }
 
 fn policy(name: &str, values: &PolicyValues) -> NewPolicy {
@@ -96,19 +112,56 @@ fn answer(status: StatusCode, policy: Policy) -> Response {
     (status, [(header::ETAG, etag)], Json(PolicyView::from(policy))).into_response()
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct PolicyQuery {
+    /// Part of the name.
+    pub name: Option<String>,
+    /// Only those that may be edited, or only the twins for the way back.
+    pub editable: Option<bool>,
+    /// name (default), items, retentionHours, crashConsistentSeconds, rpoThresholdSeconds; with a `-` before it the other
+    /// way round.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
+const SORTS: [&str; 5] = [
+    "name",
+    "items",
+    "retentionHours",
+    "crashConsistentSeconds",
+    "rpoThresholdSeconds",
+];
+
 /// Policies, by name.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/policies", tag = "Policies", params(Paging),
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/policies", tag = "Policies", params(PolicyQuery),
     responses((status = 200, body = Page<PolicyView>)))]
 pub async fn list(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
-    Query(paging): Query<Paging>,
+    Query(query): Query<PolicyQuery>,
 ) -> Result<Json<Page<PolicyView>>, ApiError> {
-    let (limit, after) = (paging.limit()?, paging.after()?);
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor.clone(),
+    };
+    let sort = Sort::of(query.sort.as_deref(), &SORTS)?;
     let page = state
         .run(move |state| {
-            let rows = state.vault.policies(&vault, after.as_deref(), limit + 1)?;
-            Page::of(rows, limit, |row| row.name.clone(), |row| Ok(row.into()))
+            let views = state
+                .vault
+                .policies(&vault, None, u32::MAX)?
+                .into_iter()
+                .filter(|row| holds(&row.name, query.name.as_deref()))
+                .map(PolicyView::from)
+                .filter(|view| query.editable.is_none_or(|wanted| view.editable == wanted))
+                .collect();
+            sort.page(views, &paging, |view| view.name.clone())
         })
         .await?;
     Ok(Json(page))
@@ -137,7 +190,13 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let policy = state
         .run(move |state| {
-            let policy = policy(&request.name, &request.values);
+            let values = PolicyValues {
+                rpo_threshold_seconds: request.rpo_threshold_seconds,
+                retention_hours: request.retention_hours,
+                crash_consistent_seconds: request.crash_consistent_seconds,
+                app_consistent_seconds: request.app_consistent_seconds,
+            };
+            let policy = policy(&request.name, &values);
             Ok(state.vault.create_policy(&vault, &policy)?)
         })
         .await?;
@@ -166,13 +225,16 @@ pub async fn update(
 
 /// Removes a policy that no item follows, with its twin.
 #[utoipa::path(delete, path = "/api/v1/vaults/{vault}/policies/{policy}", tag = "Policies",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the policy: refused when it was changed since")),
     responses((status = 204)))]
 pub async fn remove(
     State(state): State<ApiState>,
     Path((vault, name)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
+    let revision = if_match(&headers)?;
     state
-        .run(move |state| Ok(state.vault.remove_policy(&vault, &name)?))
+        .run(move |state| Ok(state.vault.remove_policy(&vault, &name, revision)?))
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,5 @@
 //! Logging in and out, and what needs no vault.
 use super::access::{COOKIE, Caller};
-use super::model::Page;
 use super::problem::ApiError;
 use super::{ApiState, Origin};
 use crate::vault::VaultError;
@@ -210,27 +209,5 @@ pub async fn whoami(
         user: caller.user,
         roles,
         login: login.to_owned(),
-    }))
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-pub struct VaultView {
-    pub name: String,
-}
-
-/// The vaults in which the caller has a role.
-#[utoipa::path(get, path = "/api/v1/vaults", tag = "Site", responses((status = 200, body = Page<VaultView>)))]
-pub async fn vaults(
-    State(state): State<ApiState>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Json<Page<VaultView>>, ApiError> {
-    let names = state.run(|state| Ok(state.vault.vaults()?)).await?;
-    Ok(Json(Page {
-        items: names
-            .into_iter()
-            .filter(|name| caller.role_in(name).is_some())
-            .map(|name| VaultView { name })
-            .collect(),
-        next_cursor: None,
     }))
 }

@@ -1,16 +1,19 @@
 //! Servers, the store, and the passphrase that machines join with. What only the configuration server knows comes through
 //! the trait [`Site`].
 use super::ApiState;
-use super::model::{Page, Time};
+use super::lists::{Sort, is};
+use super::model::{Page, Paging, Time};
 use super::problem::ApiError;
-use crate::block::MachineId;
+use crate::block::{DiskId, MachineId};
+use crate::process_server::Backlog;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 
 /// One server of the site.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerFacts {
     pub name: String,
@@ -23,6 +26,35 @@ pub struct ServerFacts {
     /// Addresses that agents and people dial.
     pub addresses: Vec<String>,
     pub last_heartbeat_at: Option<Time>,
+    /// Normal, Warning, Critical
+    pub health: String,
+    pub alarms: Vec<ServerAlarm>,
+    /// Over the last minute; null: not known. So with what follows.
+    pub cpu_percent: Option<f64>,
+    pub memory_percent: Option<f64>,
+    pub store_capacity_bytes: Option<u64>,
+    pub store_free_bytes: Option<u64>,
+    /// Changed at the sources and not yet durable at the target, of all machines.
+    pub backlog_bytes: u64,
+    /// Arrived and in the process server's memory.
+    pub held_bytes: u64,
+    pub received_bytes_per_second: Option<f64>,
+    /// Until the backlog is shipped at that rate.
+    pub backlog_eta_seconds: Option<u64>,
+    /// Replication sessions that are open.
+    pub sessions: u64,
+}
+
+/// Something is wrong with a server.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerAlarm {
+    pub code: String,
+    /// Warning, Critical
+    pub severity: String,
+    pub message: String,
+    pub possible_causes: String,
+    pub recommended_action: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,24 +87,63 @@ pub trait Site: Send + Sync {
     fn rotate_passphrase(&self) -> Result<String, SiteError>;
     /// The certificate that everything here is signed by, PEM.
     fn ca_pem(&self) -> String;
+    /// What of a machine's disks has arrived and is in no recovery point yet.
+    fn backlog(&self, machine: MachineId) -> HashMap<DiskId, Backlog>;
     /// The vault has revoked the machine's certificates: end its connections.
     fn machine_revoked(&self, machine: MachineId);
     /// A job or an order was written: look now, not at the next tick.
     fn nudge(&self);
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ServerQuery {
+    /// configuration, process, vault, target, web
+    pub role: Option<String>,
+    /// Normal, Warning, Critical
+    pub health: Option<String>,
+    /// name (default), health, state, cpuPercent, memoryPercent, storeFreeBytes, backlogBytes; with a `-` before it the
+    /// other way round.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
+const SORTS: [&str; 7] = [
+    "name",
+    "health",
+    "state",
+    "cpuPercent",
+    "memoryPercent",
+    "storeFreeBytes",
+    "backlogBytes",
+];
+
 /// Configuration, process and target servers with their health.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/servers", tag = "Site",
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/servers", tag = "Site", params(ServerQuery),
     responses((status = 200, body = Page<ServerFacts>)))]
 pub async fn servers(
     State(state): State<ApiState>,
     Path(_vault): Path<String>,
+    Query(query): Query<ServerQuery>,
 ) -> Result<Json<Page<ServerFacts>>, ApiError> {
-    let items = state.run(|state| Ok(state.site.servers())).await?;
-    Ok(Json(Page {
-        items,
-        next_cursor: None,
-    }))
+    let sort = Sort::of(query.sort.as_deref(), &SORTS)?;
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
+    let mut servers = state.run(|state| Ok(state.site.servers())).await?;
+    servers.retain(|server| {
+        is(&server.health, query.health.as_deref())
+            && query
+                .role
+                .as_deref()
+                .is_none_or(|wanted| server.roles.iter().any(|role| is(role, Some(wanted))))
+    });
+    Ok(Json(sort.page(servers, &paging, |server| server.name.clone())?))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -90,6 +161,7 @@ pub struct StoreView {
     /// Of the file system that the store is in.
     pub capacity_bytes: u64,
     pub free_bytes: u64,
+    /// Of the machines of this vault.
     pub stored_bytes: u64,
     pub machines: Vec<StoreMachine>,
 }
@@ -99,10 +171,16 @@ pub struct StoreView {
     responses((status = 200, body = StoreView)))]
 pub async fn store(
     State(state): State<ApiState>,
-    Path(_vault): Path<String>,
+    Path(vault): Path<String>,
 ) -> Result<Json<StoreView>, ApiError> {
     let view = state
-        .run(|state| {
+        .run(move |state| {
+            let own: HashSet<MachineId> = state
+                .vault
+                .machines(&vault, None, u32::MAX)?
+                .into_iter()
+                .map(|row| row.id)
+                .collect();
             let room = rustix::fs::statvfs(state.store.root()).map_err(|error| SiteError {
                 what: "the store's file system cannot be read".to_owned(),
                 source: Some(Box::new(std::io::Error::from(error))),
@@ -111,6 +189,7 @@ pub async fn store(
                 .store
                 .machines()
                 .into_iter()
+                .filter(|machine| own.contains(&machine.id))
                 .map(|machine| StoreMachine {
                     id: machine.id.to_string(),
                     name: machine.name,

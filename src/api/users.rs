@@ -1,11 +1,12 @@
 //! Users, role assignments, API tokens.
 use super::ApiState;
 use super::access::Caller;
-use super::model::{Page, Time};
+use super::lists::{Sort, holds, is};
+use super::model::{Page, Paging, Time};
 use super::problem::ApiError;
 use super::session::VaultRole;
 use crate::vault::{Role, UserRow};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
@@ -39,17 +40,49 @@ impl From<UserRow> for UserView {
     }
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct UserQuery {
+    /// Part of the name.
+    pub name: Option<String>,
+    /// Role in this vault: Reader, Operator, Contributor, Owner
+    pub role: Option<String>,
+    /// name (default), createdAt; with a `-` before it the other way round.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
 /// Users of this site.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/users", tag = "Users", responses((status = 200, body = Page<UserView>)))]
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/users", tag = "Users", params(UserQuery),
+    responses((status = 200, body = Page<UserView>)))]
 pub async fn list(
     State(state): State<ApiState>,
-    Path(_vault): Path<String>,
+    Path(vault): Path<String>,
+    Query(query): Query<UserQuery>,
 ) -> Result<Json<Page<UserView>>, ApiError> {
+    let sort = Sort::of(query.sort.as_deref(), &["name", "createdAt"])?;
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
     let users = state.run(|state| Ok(state.vault.users()?)).await?;
-    Ok(Json(Page {
-        items: users.into_iter().map(UserView::from).collect(),
-        next_cursor: None,
-    }))
+    let has_role = |user: &UserView| {
+        query.role.is_none()
+            || user
+                .roles
+                .iter()
+                .any(|role| role.vault.eq_ignore_ascii_case(&vault) && is(&role.role, query.role.as_deref()))
+    };
+    let views = users
+        .into_iter()
+        .map(UserView::from)
+        .filter(|user| holds(&user.name, query.name.as_deref()) && has_role(user))
+        .collect();
+    Ok(Json(sort.page(views, &paging, |user| user.name.clone())?))
 }
 
 #[derive(Serialize, Deserialize, utoipa::ToSchema)]
@@ -203,29 +236,62 @@ pub struct TokenView {
     pub revoked: bool,
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct TokenQuery {
+    /// Only of this user.
+    pub user: Option<String>,
+    /// Only those that are revoked, or only those that are not.
+    pub revoked: Option<bool>,
+    /// id (default), name, user, role, createdAt, expiresAt, lastUsedAt; with a `-` before it the other way round.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
+const TOKEN_SORTS: [&str; 7] = [
+    "id",
+    "name",
+    "user",
+    "role",
+    "createdAt",
+    "expiresAt",
+    "lastUsedAt",
+];
+
 /// API tokens of this vault.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/tokens", tag = "Users", responses((status = 200, body = Page<TokenView>)))]
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/tokens", tag = "Users", params(TokenQuery),
+    responses((status = 200, body = Page<TokenView>)))]
 pub async fn tokens(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
+    Query(query): Query<TokenQuery>,
 ) -> Result<Json<Page<TokenView>>, ApiError> {
+    let sort = Sort::of(query.sort.as_deref(), &TOKEN_SORTS)?;
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
     let rows = state.run(move |state| Ok(state.vault.tokens(&vault)?)).await?;
-    Ok(Json(Page {
-        items: rows
-            .into_iter()
-            .map(|row| TokenView {
-                id: row.id,
-                name: row.name,
-                user: row.user,
-                role: row.role.word().to_owned(),
-                created_at: Time(row.created_unix_nanos),
-                expires_at: Time(row.expires_unix_nanos),
-                last_used_at: row.last_used_unix_nanos.map(Time),
-                revoked: row.revoked,
-            })
-            .collect(),
-        next_cursor: None,
-    }))
+    let views = rows
+        .into_iter()
+        .filter(|row| is(&row.user, query.user.as_deref()))
+        .filter(|row| query.revoked.is_none_or(|wanted| row.revoked == wanted))
+        .map(|row| TokenView {
+            id: row.id,
+            name: row.name,
+            user: row.user,
+            role: row.role.word().to_owned(),
+            created_at: Time(row.created_unix_nanos),
+            expires_at: Time(row.expires_unix_nanos),
+            last_used_at: row.last_used_unix_nanos.map(Time),
+            revoked: row.revoked,
+        })
+        .collect();
+    Ok(Json(sort.page(views, &paging, |token| token.id.to_string())?))
 }
 
 #[derive(Serialize, Deserialize, utoipa::ToSchema)]

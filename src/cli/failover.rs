@@ -1,6 +1,6 @@
 //! `lifeboat failover`: test, cleanup, unplanned, commit.
 use super::failure::Failure;
-use super::remote::{Remote, confirm, hint, say, text};
+use super::remote::{Remote, confirm, hint, text};
 use super::watch::{Waiting, finish};
 use clap::{Args, Subcommand};
 use hyper::Method;
@@ -88,6 +88,8 @@ enum Verb {
     Resynchronize {
         /// Machine, by name or id
         name: String,
+        #[command(flatten)]
+        waiting: Waiting,
     },
 }
 
@@ -175,16 +177,9 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
                 }
             }
         }
-        Verb::Resynchronize { name } => {
-            let ordered: Value = client.post(&remote.item(name, "/resynchronize"), &json!({}))?;
-            if remote.json {
-                super::remote::say_json(&ordered);
-            } else {
-                say(&format!(
-                    "{name} compares its disks with the replica, beginning with the next heartbeat"
-                ));
-                hint(&format!("next: lifeboat machine show {name}"));
-            }
+        Verb::Resynchronize { name, waiting } => {
+            let accepted: Value = client.post(&remote.item(name, "/resynchronize"), &json!({}))?;
+            finish(&mut client, remote, &accepted, waiting)?;
         }
     }
     Ok(())

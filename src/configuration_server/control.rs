@@ -191,6 +191,7 @@ impl ControlService {
             boot_id: short(&request.boot_id),
             phase: short(&request.phase),
             generation: request.generation,
+            resync_done: request.resync_done,
             disks: disks.collect(),
             troubles: troubles.collect(),
         };

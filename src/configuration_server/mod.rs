@@ -5,6 +5,7 @@ mod listener;
 pub mod pki;
 mod reconcile;
 mod roster;
+pub mod vitals;
 
 pub use control::{ControlService, DEFAULT_CLIENT_LIFE};
 pub use listener::accept;

@@ -10,7 +10,7 @@ mod sessions;
 pub use maintenance::{Maintenance, RetentionOf};
 pub(crate) use session::blocking;
 pub use session::{ReplicationService, caller};
-pub use sessions::Sessions;
+pub use sessions::{Backlog, Sessions};
 
 use crate::block::{DiskId, MachineId};
 use crate::wire::Refused;

@@ -19,6 +19,7 @@ use crate::wire::proto::{
     Ack, AgentMessage, Compare, Compared, Hello, Pause, Seal, Sealed, ServerDisk, ServerMessage, Welcome,
 };
 use crate::wire::{DIGESTS_MAX, DISKS_MAX, PROTOCOL_VERSION, Refused};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -165,7 +166,7 @@ async fn run(
         Err(_) => return,
     };
     let (queue, mut messages) = mpsc::channel::<(AgentMessage, OwnedSemaphorePermit)>(QUEUE_MESSAGES);
-    let generation = worker.generation;
+    let (generation, disks) = (worker.generation, worker.disks.clone());
     shared.report.report(Fact::SessionOpened { machine, generation });
     let writing = tokio::task::spawn_blocking(move || worker.work(&mut messages));
     let mut reason = "the agent closed it".to_owned();
@@ -181,6 +182,11 @@ async fn run(
                 let Ok(permit) = shared.held.clone().acquire_many_owned(permits).await else {
                     break;
                 };
+                if let Some(Said::Frame(frame)) = &message.kind
+                    && let Some(disk) = disks.get(frame.disk as usize)
+                {
+                    shared.sessions.received(machine, *disk, frame.frame.len() as u64);
+                }
                 if queue.send((message, permit)).await.is_err() {
                     break; // the worker ended and has said why
                 }
@@ -223,6 +229,7 @@ struct Worker {
     /// Highest sequence number that was appended, and bytes since the last flush.
     appended: u64,
     unflushed: usize,
+    unflushed_by_disk: HashMap<DiskId, u64>,
     /// Base of the comparison under way: disk, next granule, image. A comparison that goes on where the last one ended reads
     /// the same image; only blocks behind it were shipped since.
     comparing: Option<(u32, u64, Image)>,
@@ -272,6 +279,7 @@ impl Worker {
             answers,
             appended: 0,
             unflushed: 0,
+            unflushed_by_disk: HashMap::new(),
             comparing: None,
         };
         worker.answer(Answer::Welcome(Welcome {
@@ -298,6 +306,7 @@ impl Worker {
                     self.in_sequence(frame.sequence)?;
                     let bytes = frame.frame;
                     self.unflushed += bytes.len();
+                    *self.unflushed_by_disk.entry(disk).or_default() += bytes.len() as u64;
                     self.until_room(|worker| worker.writer.append(disk, bytes.clone()))?;
                 }
                 Some(Said::Seal(seal)) => {
@@ -329,9 +338,17 @@ impl Worker {
         Ok(())
     }
 
+    /// What was appended is durable.
+    fn stored(&mut self) {
+        self.unflushed = 0;
+        self.shared
+            .sessions
+            .stored(self.machine, self.unflushed_by_disk.drain());
+    }
+
     fn flush(&mut self) -> Result<(), Refused> {
         self.until_room(|worker| worker.writer.flush())?;
-        self.unflushed = 0;
+        self.stored();
         self.answer(Answer::Ack(Ack {
             sequence: self.appended,
         }));
@@ -359,7 +376,8 @@ impl Worker {
         };
         let stored_bytes = self.writer.appended_bytes();
         let point = self.until_room(|worker| worker.writer.seal(spec.clone()))?;
-        self.unflushed = 0;
+        self.stored();
+        self.shared.sessions.sealed(self.machine);
         self.shared.report.report(Fact::PointSealed {
             machine: self.machine,
             point,

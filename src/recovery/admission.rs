@@ -85,6 +85,9 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
             Ok(())
         }
         Operation::RepairReplication => {
+            if facts.open_job == Some(JobKind::Resynchronize) {
+                return Err(busy("A resynchronization"));
+            }
             match facts.item.protection {
                 ProtectionState::Protected => {}
                 ProtectionState::InitialReplicationFailed | ProtectionState::InitialReplicationInProgress => {
@@ -126,10 +129,10 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
     }
 }
 
-/// Resynchronizing goes on beside everything: its points stay what they are, and a disaster does not wait for it.
 pub(super) fn job_running(facts: &Facts) -> Result<(), Refusal> {
     match facts.open_job {
-        None | Some(JobKind::Resynchronize) => Ok(()),
+        None => Ok(()),
+        Some(kind) if kind.holds_nothing_up() => Ok(()),
         Some(kind) => Err(Refusal::new(
             "JobRunning",
             format!("A job is running on {}: {kind:?}.", facts.item.name),
@@ -430,14 +433,18 @@ mod tests {
             );
             assert_eq!(code.as_deref(), Some("JobRunning"), "{operation:?}");
         }
-        for operation in [TestFailover, UnplannedFailover] {
-            let code = verdict(
-                operation,
-                |_| (),
-                |facts| facts.open_job = Some(JobKind::Resynchronize),
-            );
-            assert_eq!(code, None, "{operation:?}");
+        for kind in [JobKind::Resynchronize, JobKind::ChangeDisks] {
+            for operation in [TestFailover, UnplannedFailover] {
+                let code = verdict(operation, |_| (), |facts| facts.open_job = Some(kind));
+                assert_eq!(code, None, "{operation:?}");
+            }
         }
+        let again = verdict(
+            RepairReplication,
+            |_| (),
+            |facts| facts.open_job = Some(JobKind::Resynchronize),
+        );
+        assert_eq!(again.as_deref(), Some("InProgress"));
     }
 
     #[test]

@@ -116,7 +116,10 @@ pub fn at_failure(item: &Item, kind: JobKind, test_succeeded: bool, left: Option
         JobKind::TestFailoverCleanup => vec![Change::Test(TestEvent::CleanupFailed { test_succeeded })],
         JobKind::CommitFailover => vec![Change::Protection(ProtectionEvent::CommitFailed)],
         // Not carried out here.
-        JobKind::EnableReplication | JobKind::DisableReplication | JobKind::Resynchronize => Vec::new(),
+        JobKind::EnableReplication
+        | JobKind::DisableReplication
+        | JobKind::Resynchronize
+        | JobKind::ChangeDisks => Vec::new(),
     }
 }
 

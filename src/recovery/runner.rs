@@ -238,7 +238,7 @@ impl Shared {
             .map(|job| job.kind)
             .collect::<Vec<_>>();
         // The one that matters first: resynchronizing holds nothing up.
-        kinds.sort_by_key(|kind| *kind == JobKind::Resynchronize);
+        kinds.sort_by_key(|kind| kind.holds_nothing_up());
         let points = match self.parts.store.points(item.machine) {
             Ok(points) => points,
             Err(crate::replica::ReplicaError::NoMachine(_)) => Vec::new(),
@@ -329,6 +329,25 @@ impl Runner {
 
     /// Takes an order: when this returns, the job is in the journal and will be carried out, also after a crash.
     pub fn submit(&self, machine: MachineId, request: Request, user: &str) -> Result<JobId, RecoveryError> {
+        self.submit_again(machine, request, user, None)
+    }
+
+    /// Gives the order of a job that failed or was cancelled once more, as a new job. None: not a job of recovery.
+    pub fn restart(&self, job: &Job, user: &str) -> Result<Option<JobId>, RecoveryError> {
+        let Ok(parameters) = serde_json::from_value::<Parameters>(job.parameters.clone()) else {
+            return Ok(None);
+        };
+        self.submit_again(job.machine, parameters.request, user, Some(job.id))
+            .map(Some)
+    }
+
+    fn submit_again(
+        &self,
+        machine: MachineId,
+        request: Request,
+        user: &str,
+        restart_of: Option<JobId>,
+    ) -> Result<JobId, RecoveryError> {
         let created = now_unix_nanos();
         let _one = self.0.submitting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.0.is_stopping() {
@@ -353,7 +372,8 @@ impl Runner {
                 points::choose(&self.0.parts.store.points(machine)?, &item.disks, choice)?;
             }
             let id = JobId::new();
-            let job = self.job(id, &item, request.clone(), user, created);
+            let mut job = self.job(id, &item, request.clone(), user, created);
+            job.restart_of = restart_of;
             // Admission knows the states; that the drawing knows them too is what its test checks.
             changes::at_submission(&request)
                 .apply(&mut item)
@@ -410,6 +430,7 @@ impl Runner {
             parameters: serde_json::to_value(parameters).unwrap_or_default(),
             result: serde_json::to_value(Outcome::default()).unwrap_or_default(),
             error: None,
+            restart_of: None,
         }
     }
 

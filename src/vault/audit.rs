@@ -34,15 +34,24 @@ impl Vault {
         })
     }
 
-    /// The newest first, from the one before `before`.
-    pub fn audit_log(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditRow>, VaultError> {
+    /// The newest first, from the one before `before`. `vault`: only what was done in it.
+    pub fn audit_log(
+        &self,
+        vault: Option<&str>,
+        user: Option<&str>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, VaultError> {
+        // Names hold no character that LIKE reads as another.
+        let below = vault.map(|vault| format!("/api/v1/vaults/{vault}/%"));
         self.read(|transaction| {
             let rows = transaction
                 .prepare_cached(
                     "SELECT id, at, user, origin, action, object, outcome FROM audit WHERE id < ?1
+                         AND (?3 IS NULL OR object LIKE ?3) AND (?4 IS NULL OR user = ?4)
                      ORDER BY id DESC LIMIT ?2",
                 )?
-                .query_map(params![before.unwrap_or(i64::MAX), limit], |row| {
+                .query_map(params![before.unwrap_or(i64::MAX), limit, below, user], |row| {
                     Ok(AuditRow {
                         id: row.get(0)?,
                         at_unix_nanos: row.get(1)?,

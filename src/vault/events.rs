@@ -3,7 +3,7 @@ use super::{Vault, VaultError, id_column, vault_id};
 use crate::block::MachineId;
 use crate::recovery::JobId;
 use crate::rt::now_unix_nanos;
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params, params_from_iter};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Severity {
@@ -40,6 +40,20 @@ pub struct NewEvent {
     pub message: String,
     pub possible_causes: String,
     pub recommended_action: String,
+}
+
+/// Which events; what is None is not asked for.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub machine: Option<MachineId>,
+    pub severity: Option<Severity>,
+    pub code: Option<String>,
+    /// At or after this instant, and before that one.
+    pub since_unix_nanos: Option<i64>,
+    pub until_unix_nanos: Option<i64>,
+    pub oldest_first: bool,
+    /// The last one that is known already.
+    pub after: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +110,6 @@ pub(super) fn information(
 
 /// The number of the vault that a machine belongs to.
 pub(super) fn vault_of(transaction: &Transaction<'_>, machine: MachineId) -> Result<i64, VaultError> {
-    use rusqlite::OptionalExtension;
     transaction
         .prepare_cached("SELECT vault FROM machines WHERE id = ?1")?
         .query_row([machine.to_string()], |row| row.get(0))
@@ -146,34 +159,62 @@ impl Vault {
         })
     }
 
-    /// The newest first, from the one before `before`.
-    pub fn events(
-        &self,
-        vault: &str,
-        machine: Option<MachineId>,
-        before: Option<i64>,
-        limit: u32,
-    ) -> Result<Vec<Event>, VaultError> {
+    /// Events of a vault, the newest first unless the filter says otherwise.
+    pub fn events(&self, vault: &str, filter: &EventFilter, limit: u32) -> Result<Vec<Event>, VaultError> {
         self.read(|transaction| {
-            let vault = vault_id(transaction, vault)?;
-            let before = before.unwrap_or(i64::MAX);
-            // Two statements, because one with "machine is null or equal" would not use the index.
-            let rows = match machine {
-                Some(machine) => transaction
-                    .prepare_cached(&format!(
-                        "{EVENT} WHERE events.vault = ?1 AND events.id < ?2 AND events.machine = ?4
-                         ORDER BY events.id DESC LIMIT ?3"
-                    ))?
-                    .query_map(params![vault, before, limit, machine.to_string()], event_row)?
-                    .collect::<Result<_, _>>()?,
-                None => transaction
-                    .prepare_cached(&format!(
-                        "{EVENT} WHERE events.vault = ?1 AND events.id < ?2 ORDER BY events.id DESC LIMIT ?3"
-                    ))?
-                    .query_map(params![vault, before, limit], event_row)?
-                    .collect::<Result<_, _>>()?,
+            let mut sql = format!("{EVENT} WHERE events.vault = ?1");
+            let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(vault_id(transaction, vault)?)];
+            let mut condition = |text: &str, value: Box<dyn ToSql>| {
+                values.push(value);
+                sql.push_str(&format!(" AND {text} ?{}", values.len()));
             };
+            if let Some(machine) = filter.machine {
+                condition("events.machine =", Box::new(machine.to_string()));
+            }
+            if let Some(severity) = filter.severity {
+                condition("events.severity =", Box::new(severity.word()));
+            }
+            if let Some(code) = &filter.code {
+                condition("events.code =", Box::new(code.clone()));
+            }
+            // Ids grow with time: an instant becomes a bound of ids, and the list is read in its order.
+            let first_at = |instant: i64| -> Result<i64, VaultError> {
+                Ok(transaction
+                    .prepare_cached("SELECT id FROM events WHERE at >= ?1 ORDER BY at, id LIMIT 1")?
+                    .query_row([instant], |row| row.get(0))
+                    .optional()?
+                    .unwrap_or(i64::MAX))
+            };
+            if let Some(since) = filter.since_unix_nanos {
+                condition("events.id >=", Box::new(first_at(since)?));
+            }
+            if let Some(until) = filter.until_unix_nanos {
+                condition("events.id <", Box::new(first_at(until)?));
+            }
+            let (beyond, order) = if filter.oldest_first {
+                ("events.id >", "ASC")
+            } else {
+                ("events.id <", "DESC")
+            };
+            if let Some(after) = filter.after {
+                condition(beyond, Box::new(after));
+            }
+            values.push(Box::new(limit));
+            sql.push_str(&format!(" ORDER BY events.id {order} LIMIT ?{}", values.len()));
+            let rows = transaction
+                .prepare_cached(&sql)?
+                .query_map(params_from_iter(values.iter()), event_row)?
+                .collect::<Result<_, _>>()?;
             Ok(rows)
+        })
+    }
+
+    pub fn event_row(&self, id: i64) -> Result<Option<Event>, VaultError> {
+        self.read(|transaction| {
+            Ok(transaction
+                .prepare_cached(&format!("{EVENT} WHERE events.id = ?1"))?
+                .query_row([id], event_row)
+                .optional()?)
         })
     }
 }

@@ -71,7 +71,10 @@ fn item_sql(rest: &str) -> String {
     )
 }
 
-fn disks_of(transaction: &Transaction<'_>, machine: MachineId) -> Result<Vec<ItemDisk>, VaultError> {
+pub(super) fn disks_of(
+    transaction: &Transaction<'_>,
+    machine: MachineId,
+) -> Result<Vec<ItemDisk>, VaultError> {
     let disks = transaction
         .prepare_cached("SELECT id, stable_id, size_bytes FROM disks WHERE machine = ?1 ORDER BY position")?
         .query_map([machine.to_string()], |row| {
@@ -196,38 +199,47 @@ fn is_mac(text: &str) -> bool {
     text.len() == 17 && bytes.len() == 6 && bytes[0] & 1 == 0 && bytes.iter().any(|byte| *byte != 0)
 }
 
+/// The disk of a machine that a person named.
+pub(super) fn choose_disk<'a>(
+    name: &str,
+    inventory: &'a Inventory,
+    id: &str,
+) -> Result<&'a DiskFacts, VaultError> {
+    inventory
+        .disks
+        .iter()
+        .find(|disk| disk.stable_id == id)
+        .ok_or_else(|| {
+            let known: Vec<&str> = inventory
+                .disks
+                .iter()
+                .map(|disk| disk.stable_id.as_str())
+                .collect();
+            VaultError::refused(
+                "NoSuchDisk",
+                format!("{name} has no disk {}", id.chars().take(200).collect::<String>()),
+                format!(
+                    "the id is misspelt or the disk was detached; known: {}",
+                    known.join(", ")
+                ),
+                format!("see the disks of the machine: lifeboat machine show {name}"),
+            )
+        })
+}
+
 /// The disks to protect, the boot disk first.
 fn choose_disks<'a>(
     name: &str,
     inventory: &'a Inventory,
     wanted: Option<&[String]>,
 ) -> Result<Vec<&'a DiskFacts>, VaultError> {
-    let known = inventory
-        .disks
-        .iter()
-        .map(|disk| disk.stable_id.as_str())
-        .collect::<Vec<_>>();
     let list = format!("see the disks of the machine: lifeboat machine show {name}");
     let mut chosen: Vec<&DiskFacts> = match wanted {
         None => inventory.disks.iter().collect(),
         Some(wanted) => {
             let mut chosen = Vec::new();
             for id in wanted {
-                let disk = inventory
-                    .disks
-                    .iter()
-                    .find(|disk| disk.stable_id == *id)
-                    .ok_or_else(|| {
-                        VaultError::refused(
-                            "NoSuchDisk",
-                            format!("{name} has no disk {}", id.chars().take(200).collect::<String>()),
-                            format!(
-                                "the id is misspelt or the disk was detached; known: {}",
-                                known.join(", ")
-                            ),
-                            &list,
-                        )
-                    })?;
+                let disk = choose_disk(name, inventory, id)?;
                 if !chosen.contains(&disk) {
                     chosen.push(disk);
                 }
@@ -306,7 +318,7 @@ pub(super) fn task(name: &str) -> Task {
     }
 }
 
-fn new_job(
+pub(super) fn new_job(
     kind: JobKind,
     machine: MachineId,
     user: &str,
@@ -326,6 +338,7 @@ fn new_job(
         result: serde_json::Value::Null,
         tasks,
         error: None,
+        restart_of: None,
     }
 }
 
@@ -339,6 +352,7 @@ pub fn scenario(kind: JobKind) -> &'static str {
         JobKind::UnplannedFailover => "Unplanned failover",
         JobKind::CommitFailover => "Commit",
         JobKind::Resynchronize => "Resynchronize",
+        JobKind::ChangeDisks => "Change disks",
     }
 }
 
@@ -381,6 +395,19 @@ impl Vault {
         disks: Option<Vec<String>>,
         target: Option<TargetSettings>,
         user: &str,
+    ) -> Result<JobId, VaultError> {
+        self.enable_again(id, policy, disks, target, user, None)
+    }
+
+    /// As [`Self::enable`], as the restart of a job that failed: with the target settings that it had.
+    pub fn enable_again(
+        &self,
+        id: MachineId,
+        policy: &str,
+        disks: Option<Vec<String>>,
+        target: Option<TargetSettings>,
+        user: &str,
+        restart_of: Option<JobId>,
     ) -> Result<JobId, VaultError> {
         self.write(|transaction| {
             let row = machine(transaction, id)?.ok_or_else(|| unknown_machine(id))?;
@@ -428,7 +455,9 @@ impl Vault {
                 ));
             }
             let chosen = choose_disks(name, inventory, disks.as_deref())?;
-            let target = target.unwrap_or_else(|| default_target(name, inventory));
+            let target = target
+                .or_else(|| known.as_ref().map(|known| known.item.target.clone()))
+                .unwrap_or_else(|| default_target(name, inventory));
             check_target(&target)?;
             let vault = vault_id(transaction, &row.vault)?;
             let policy_id = usable(transaction, vault, policy)?;
@@ -475,7 +504,7 @@ impl Vault {
                     ],
                 )?;
             }
-            let job = new_job(
+            let mut job = new_job(
                 JobKind::EnableReplication,
                 id,
                 user,
@@ -485,6 +514,7 @@ impl Vault {
                     "disks": chosen.iter().map(|disk| &disk.stable_id).collect::<Vec<_>>(),
                 }),
             );
+            job.restart_of = restart_of;
             put_job(transaction, &job, name).map_err(from_journal)?;
             Ok(job.id)
         })
@@ -493,6 +523,17 @@ impl Vault {
     /// Disables replication: the item's state and the job DisableReplication, in one transaction. An EnableReplication
     /// that has not ended is cancelled by it.
     pub fn disable(&self, id: MachineId, user: &str) -> Result<JobId, VaultError> {
+        self.disable_if(id, user, None, None)
+    }
+
+    /// As [`Self::disable`]; `revision`: the one that the caller read.
+    pub fn disable_if(
+        &self,
+        id: MachineId,
+        user: &str,
+        revision: Option<u64>,
+        restart_of: Option<JobId>,
+    ) -> Result<JobId, VaultError> {
         self.write(|transaction| {
             let row = item(transaction, id)?.ok_or_else(|| VaultError::NotFound {
                 what: "replicated item",
@@ -500,6 +541,12 @@ impl Vault {
             })?;
             let mut changed = row.item;
             let name = changed.name.clone();
+            if revision.is_some_and(|revision| revision != changed.revision) {
+                return Err(VaultError::Conflict {
+                    what: "replicated item",
+                    name,
+                });
+            }
             let open = open_jobs_of(transaction, id)?;
             if let Some(refusal) = refuse_disable(&changed, &open) {
                 return Err(VaultError::Refused(Box::new(refusal)));
@@ -511,13 +558,14 @@ impl Vault {
             }
             changed.protection = ProtectionState::DisablingProtection;
             put_item(transaction, &changed).map_err(from_journal)?;
-            let job = new_job(
+            let mut job = new_job(
                 JobKind::DisableReplication,
                 id,
                 user,
                 vec![task(TASK_STOP_REPLICATION), task(TASK_REMOVE_REPLICA)],
                 json!({}),
             );
+            job.restart_of = restart_of;
             put_job(transaction, &job, &name).map_err(from_journal)?;
             Ok(job.id)
         })
@@ -601,7 +649,7 @@ impl Vault {
 }
 
 /// Inside a transaction of the vault's own.
-fn from_journal(error: JournalError) -> VaultError {
+pub(super) fn from_journal(error: JournalError) -> VaultError {
     match error {
         JournalError::Database(source) => VaultError::Database(source),
         JournalError::NoItem(machine) => VaultError::NotFound {

@@ -2,13 +2,43 @@
 use super::{NewEvent, Severity, Vault, VaultError, events, items::scenario, json_column, vault_id, word};
 use crate::block::MachineId;
 use crate::recovery::{Job, JobId, JobKind, JobState, JournalError};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params, params_from_iter};
 
 /// A job with the name that its machine has now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobRow {
+    pub vault: String,
     pub job: Job,
     pub machine_name: String,
+}
+
+/// Which jobs; what is None is not asked for.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter {
+    pub machine: Option<MachineId>,
+    pub state: Option<JobState>,
+    pub kind: Option<JobKind>,
+    pub user: Option<String>,
+    /// Created at or after this instant, and before that one.
+    pub since_unix_nanos: Option<i64>,
+    pub until_unix_nanos: Option<i64>,
+    pub oldest_first: bool,
+    /// The last one that is known already.
+    pub after: Option<JobId>,
+}
+
+fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    Ok(JobRow {
+        job: json_column(row, 0)?,
+        machine_name: row.get(1)?,
+        vault: row.get(2)?,
+    })
+}
+
+/// The least id of a job that is made at this instant or later (RFC 9562, version 7: 48 bits of milliseconds first).
+fn first_id_of(unix_nanos: i64) -> String {
+    let millis = u128::try_from(unix_nanos / 1_000_000).unwrap_or(0) & 0xffff_ffff_ffff;
+    uuid::Uuid::from_u128(millis << 80).to_string()
 }
 
 pub(super) fn job(transaction: &Transaction<'_>, id: JobId) -> Result<Option<Job>, VaultError> {
@@ -110,15 +140,11 @@ impl Vault {
         self.read(|transaction| {
             transaction
                 .prepare_cached(
-                    "SELECT jobs.body, machines.name FROM jobs JOIN machines ON machines.id = jobs.machine
+                    "SELECT jobs.body, machines.name, vaults.name FROM jobs
+                     JOIN machines ON machines.id = jobs.machine JOIN vaults ON vaults.id = machines.vault
                      WHERE jobs.id = ?1",
                 )?
-                .query_row([id.to_string()], |row| {
-                    Ok(JobRow {
-                        job: json_column(row, 0)?,
-                        machine_name: row.get(1)?,
-                    })
-                })
+                .query_row([id.to_string()], job_row)
                 .optional()?
                 .ok_or_else(|| VaultError::NotFound {
                     what: "job",
@@ -127,44 +153,50 @@ impl Vault {
         })
     }
 
-    /// The newest first, from the one before `before`.
-    pub fn jobs(
-        &self,
-        vault: &str,
-        machine: Option<MachineId>,
-        state: Option<JobState>,
-        before: Option<JobId>,
-        limit: u32,
-    ) -> Result<Vec<JobRow>, VaultError> {
+    /// Jobs of a vault, the newest first unless the filter says otherwise.
+    pub fn jobs(&self, vault: &str, filter: &JobFilter, limit: u32) -> Result<Vec<JobRow>, VaultError> {
         self.read(|transaction| {
-            let vault = vault_id(transaction, vault)?;
-            // Ids sort by age. `~` is after every id.
-            let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
-            let state = state.map(|state| word(&state)).transpose()?;
-            let machine = machine.map(|id| id.to_string());
-            // A condition that may be null would keep the index from being used; the unused ones still name their parameter.
-            let of_machine = if machine.is_some() {
-                "jobs.machine = ?3"
-            } else {
-                "?3 IS NULL"
+            // Ids begin with their millisecond, so that an instant is a bound of ids and the list is read in its order.
+            let mut sql = "SELECT jobs.body, machines.name, vaults.name FROM jobs
+                 JOIN machines ON machines.id = jobs.machine JOIN vaults ON vaults.id = machines.vault
+                 WHERE machines.vault = ?1"
+                .to_owned();
+            let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(vault_id(transaction, vault)?)];
+            let mut condition = |text: &str, value: Box<dyn ToSql>| {
+                values.push(value);
+                sql.push_str(&format!(" AND {text} ?{}", values.len()));
             };
-            let in_state = if state.is_some() {
-                "jobs.state = ?4"
+            if let Some(machine) = filter.machine {
+                condition("jobs.machine =", Box::new(machine.to_string()));
+            }
+            if let Some(state) = filter.state {
+                condition("jobs.state =", Box::new(word(&state)?));
+            }
+            if let Some(kind) = filter.kind {
+                condition("jobs.kind =", Box::new(word(&kind)?));
+            }
+            if let Some(user) = &filter.user {
+                condition("jobs.user =", Box::new(user.clone()));
+            }
+            if let Some(since) = filter.since_unix_nanos {
+                condition("jobs.id >=", Box::new(first_id_of(since)));
+            }
+            if let Some(until) = filter.until_unix_nanos {
+                condition("jobs.id <", Box::new(first_id_of(until)));
+            }
+            let (beyond, order) = if filter.oldest_first {
+                ("jobs.id >", "ASC")
             } else {
-                "?4 IS NULL"
+                ("jobs.id <", "DESC")
             };
+            if let Some(after) = filter.after {
+                condition(beyond, Box::new(after.to_string()));
+            }
+            values.push(Box::new(limit));
+            sql.push_str(&format!(" ORDER BY jobs.id {order} LIMIT ?{}", values.len()));
             let rows = transaction
-                .prepare_cached(&format!(
-                    "SELECT jobs.body, machines.name FROM jobs JOIN machines ON machines.id = jobs.machine
-                     WHERE jobs.id < ?2 AND machines.vault = ?1 AND {of_machine} AND {in_state}
-                     ORDER BY jobs.id DESC LIMIT ?5"
-                ))?
-                .query_map(params![vault, before, machine, state, limit], |row| {
-                    Ok(JobRow {
-                        job: json_column(row, 0)?,
-                        machine_name: row.get(1)?,
-                    })
-                })?
+                .prepare_cached(&sql)?
+                .query_map(params_from_iter(values.iter()), job_row)?
                 .collect::<Result<_, _>>()?;
             Ok(rows)
         })

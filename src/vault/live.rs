@@ -1,6 +1,7 @@
 //! What is known of a machine at this moment; lost with the process and made anew by heartbeats and facts.
 use super::{Heartbeat, Vault};
-use crate::block::{Consistency, MachineId, PointId};
+use crate::block::{Consistency, DiskId, MachineId, PointId};
+use std::collections::HashMap;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct PointMark {
@@ -28,8 +29,33 @@ pub struct Live {
     pub freeze_micros: u32,
     /// Of the initial replication or of a comparison, smoothed over heartbeats.
     pub bytes_per_second: Option<f64>,
+    /// Bytes per second that change, by disk.
+    pub churn: HashMap<DiskId, Churn>,
     /// When this process opened the vault: nobody has had time to send a heartbeat before that.
     pub since_unix_nanos: i64,
+}
+
+/// How fast a disk changes: what its agent shipped as changes, averaged with this weight on the last minutes. A point comes
+/// every few seconds to minutes, and one that was late must not look like a storm.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Churn {
+    sum: f64,
+    weight: f64,
+}
+
+const CHURN_SECONDS: f64 = 300.0;
+
+impl Churn {
+    fn add(&mut self, bytes: u64, seconds: f64) {
+        let keep = (-seconds / CHURN_SECONDS).exp();
+        self.sum = self.sum * keep + bytes as f64;
+        self.weight = self.weight * keep + seconds;
+    }
+
+    /// None: nothing is known yet.
+    pub fn bytes_per_second(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
 }
 
 const DAMAGE_KEPT: usize = 8;
@@ -67,6 +93,17 @@ impl Live {
             } else {
                 self.bytes_per_second
             };
+            for disk in &heartbeat.disks {
+                let old = before.disks.iter().find(|old| old.disk == disk.disk);
+                // Less than before: the agent was started anew and counts from there.
+                if let Some(changed) = old.and_then(|old| disk.changed_bytes.checked_sub(old.changed_bytes))
+                    && seconds > 0.0
+                {
+                    self.churn.entry(disk.disk).or_default().add(changed, seconds);
+                }
+            }
+            self.churn
+                .retain(|id, _| heartbeat.disks.iter().any(|disk| disk.disk == *id));
         }
         self.heartbeat = Some(heartbeat);
     }
@@ -90,6 +127,16 @@ impl Vault {
             ..Live::default()
         });
         action(live)
+    }
+
+    /// Changed at the sources and not yet durable at the target, of all machines.
+    pub fn pending_bytes(&self) -> u64 {
+        let live = self.live_map();
+        let beats = live.values().filter_map(|live| live.heartbeat.as_ref());
+        beats
+            .flat_map(|heartbeat| &heartbeat.disks)
+            .map(|disk| disk.pending_bytes)
+            .sum()
     }
 
     /// Tells the vault of points that were made before this process started.

@@ -42,6 +42,8 @@ pub struct Heartbeat {
     pub boot_id: String,
     pub phase: String,
     pub generation: u64,
+    /// The last order to resynchronize that the agent carried out.
+    pub resync_done: u64,
     pub disks: Vec<LiveDisk>,
     pub troubles: Vec<Trouble>,
 }
@@ -138,9 +140,37 @@ pub(super) fn machine(
     machine: MachineId,
 ) -> Result<Option<MachineRow>, VaultError> {
     Ok(transaction
-        .prepare_cached(&format!("{MACHINE} WHERE machines.id = ?1"))?
+        .prepare_cached(&format!(
+            "{MACHINE} WHERE machines.id = ?1 AND machines.removed IS NULL"
+        ))?
         .query_row([machine.to_string()], machine_row)
         .optional()?)
+}
+
+fn unchanged(transaction: &Transaction<'_>, id: MachineId, revision: Option<u64>) -> Result<(), VaultError> {
+    let row = machine(transaction, id)?.ok_or_else(|| unknown_machine(id))?;
+    if revision.is_some_and(|revision| revision != row.revision()) {
+        return Err(VaultError::Conflict {
+            what: "machine",
+            name: row.name,
+        });
+    }
+    Ok(())
+}
+
+impl MachineRow {
+    /// Of what a person may change; the ETag.
+    pub fn revision(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(self.id.as_bytes())
+            .update(self.name.as_bytes())
+            .update(&[u8::from(self.revoked), u8::from(self.replicated)]);
+        let digest = hasher.finalize();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest.as_bytes()[..8]);
+        u64::from_le_bytes(first)
+    }
 }
 
 /// The rule of the reference model.
@@ -220,10 +250,11 @@ impl Vault {
         })
     }
 
-    /// Gives a machine another name; allowed at any time.
-    pub fn rename(&self, machine: MachineId, name: &str) -> Result<(), VaultError> {
+    /// Gives a machine another name; allowed at any time. `revision`: [`MachineRow::revision`] that the caller read.
+    pub fn rename(&self, machine: MachineId, name: &str, revision: Option<u64>) -> Result<(), VaultError> {
         check_name(name)?;
         self.write(|transaction| {
+            unchanged(transaction, machine, revision)?;
             let vault: i64 = transaction
                 .query_row(
                     "SELECT vault FROM machines WHERE id = ?1",
@@ -239,6 +270,49 @@ impl Vault {
             )?;
             Ok(())
         })
+    }
+
+    /// Removes a machine that is not replicated: its certificates are revoked, its name and key are free. Its jobs and
+    /// events stay.
+    pub fn remove_machine(&self, id: MachineId, revision: Option<u64>) -> Result<(), VaultError> {
+        self.write(|transaction| {
+            let row = machine(transaction, id)?.ok_or_else(|| unknown_machine(id))?;
+            unchanged(transaction, id, revision)?;
+            let name = &row.name;
+            if row.replicated {
+                return Err(VaultError::refused(
+                    "MachineReplicated",
+                    format!("{name} is a replicated item"),
+                    "its replication was not disabled",
+                    format!("disable it first: lifeboat unprotect {name}"),
+                ));
+            }
+            let now = now_unix_nanos();
+            let at = jiff::Timestamp::from_nanosecond(i128::from(now)).unwrap_or_default();
+            transaction.execute(
+                "UPDATE machines SET removed = ?2, revoked = ifnull(revoked, ?2), name = ?3, key = ?4 WHERE id = ?1",
+                params![
+                    id.to_string(),
+                    now,
+                    format!("{name} (removed {at})"),
+                    format!("removed {id}")
+                ],
+            )?;
+            transaction.execute(
+                "UPDATE certificates SET revoked = ?2 WHERE machine = ?1 AND revoked IS NULL",
+                params![id.to_string(), now],
+            )?;
+            super::events::information(
+                transaction,
+                vault_id(transaction, &row.vault)?,
+                "MachineRemoved",
+                Some(id),
+                None,
+                &format!("{name} was removed from the vault"),
+            )
+        })?;
+        self.live_map().remove(&id);
+        Ok(())
     }
 
     /// Keeps the serial number of a certificate that was issued to a machine.
@@ -437,14 +511,6 @@ impl Vault {
         )
     }
 
-    /// Orders a comparison of all disks with the replica; the number of this order.
-    pub fn request_resync(&self, machine: MachineId) -> Result<u64, VaultError> {
-        self.bump(
-            machine,
-            "UPDATE machines SET resync_request = resync_request + 1 WHERE id = ?1 RETURNING resync_request",
-        )
-    }
-
     pub fn machine(&self, machine: MachineId) -> Result<MachineRow, VaultError> {
         self.read(|transaction| {
             super::machines::machine(transaction, machine)?.ok_or_else(|| unknown_machine(machine))
@@ -457,7 +523,7 @@ impl Vault {
             let vault = vault_id(transaction, vault)?;
             transaction
                 .prepare_cached(&format!(
-                    "{MACHINE} WHERE machines.vault = ?1 AND (machines.name = ?2 OR machines.id = ?2)
+                    "{MACHINE} WHERE machines.vault = ?1 AND (machines.name = ?2 OR machines.id = ?2) AND machines.removed IS NULL
                      ORDER BY machines.id = ?2 DESC LIMIT 1"
                 ))?
                 .query_row(params![vault, name], machine_row)
@@ -477,7 +543,8 @@ impl Vault {
             let vault = vault_id(transaction, vault)?;
             let rows = transaction
                 .prepare_cached(&format!(
-                    "{MACHINE} WHERE machines.vault = ?1 AND machines.name > ?2 ORDER BY machines.name LIMIT ?3"
+                    "{MACHINE} WHERE machines.vault = ?1 AND machines.removed IS NULL AND machines.name > ?2
+                     ORDER BY machines.name LIMIT ?3"
                 ))?
                 .query_map(params![vault, after.unwrap_or(""), limit], machine_row)?
                 .collect::<Result<_, _>>()?;
@@ -488,7 +555,7 @@ impl Vault {
 
 /// States in which the source ships. After a failover was asked for it goes on until it is fenced: the latest point is
 /// worth waiting for.
-fn replicates(state: ProtectionState) -> bool {
+pub(super) fn replicates(state: ProtectionState) -> bool {
     matches!(
         state,
         ProtectionState::InitialReplicationInProgress

@@ -18,29 +18,33 @@ mod items;
 mod jobs;
 mod live;
 mod machines;
+mod orders;
 mod policies;
 mod roles;
 mod secret;
 #[cfg(test)]
 mod tests;
 mod users;
+mod vaults;
 
 pub use audit::AuditRow;
 pub use changes::{Change, KeptAnswer};
 pub use error::VaultError;
-pub use events::{Event, NewEvent, Severity};
+pub use events::{Event, EventFilter, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
 pub use items::{
     ItemDisk, ItemRow, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
     TASK_STOP_REPLICATION, default_target, scenario,
 };
-pub use jobs::JobRow;
-pub use live::{Live, PointMark};
+pub use jobs::{JobFilter, JobRow};
+pub use live::{Churn, Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
+pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
 pub use users::{ADMINISTRATOR, Principal, TokenRow, UserRow};
+pub use vaults::VaultRow;
 
 use crate::block::MachineId;
 use crate::rt::Fact;

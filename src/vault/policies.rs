@@ -250,10 +250,17 @@ impl Vault {
     }
 
     /// Removes a policy and its twin; refused while an item follows it.
-    pub fn remove_policy(&self, vault: &str, name: &str) -> Result<(), VaultError> {
+    pub fn remove_policy(&self, vault: &str, name: &str, revision: Option<u64>) -> Result<(), VaultError> {
         self.write(|transaction| {
             let vault = vault_id(transaction, vault)?;
             let id = usable(transaction, vault, name)?;
+            let known = by_name(transaction, vault, name)?.revision;
+            if revision.is_some_and(|revision| revision != known) {
+                return Err(VaultError::Conflict {
+                    what: "policy",
+                    name: name.to_owned(),
+                });
+            }
             let followers: Vec<String> = transaction
                 .prepare(
                     "SELECT machines.name FROM items JOIN machines ON machines.id = items.machine

@@ -4,6 +4,7 @@
 use lifeboat::api::client::{Address, Client, ClientError, Trust};
 use lifeboat::api::{self, ApiState, ServerFacts, Site, SiteError};
 use lifeboat::block::{Consistency, DiskId, FrameBuilder, MachineId, PointId};
+use lifeboat::process_server::Backlog;
 use lifeboat::recovery::{JobState, Journal, Parts, ProtectionState, Runner, Source, TaskState};
 use lifeboat::replica::{DiskSpec, PointSpec, Store, VaultKey};
 use lifeboat::rt::{Fact, Report, now_unix_nanos};
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -46,9 +47,14 @@ fn read_first_block(disk: &DiskAttachment) -> std::io::Result<Vec<u8>> {
 #[derive(Default)]
 pub struct TestCompute {
     running: Mutex<HashMap<String, MachineSpec>>,
+    fails: AtomicBool,
 }
 
 impl TestCompute {
+    pub fn fail_starts(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
+    }
+
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self.running.lock().unwrap().keys().cloned().collect();
         names.sort();
@@ -74,6 +80,13 @@ impl Compute for TestCompute {
     }
 
     fn start(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(TargetError::Io {
+                action: "start",
+                object: spec.folder.clone(),
+                source: std::io::Error::other("it is told to fail"),
+            });
+        }
         for disk in &spec.disks {
             let first = read_first_block(disk).map_err(|source| TargetError::Io {
                 action: "read",
@@ -159,7 +172,8 @@ impl Site for TestSite {
             state: "Connected".to_owned(),
             detail: String::new(),
             addresses: vec!["127.0.0.1:9443".to_owned()],
-            last_heartbeat_at: None,
+            health: "Normal".to_owned(),
+            ..ServerFacts::default()
         }]
     }
 
@@ -174,6 +188,10 @@ impl Site for TestSite {
 
     fn ca_pem(&self) -> String {
         "none".to_owned()
+    }
+
+    fn backlog(&self, _machine: MachineId) -> HashMap<DiskId, Backlog> {
+        HashMap::new()
     }
 
     fn machine_revoked(&self, machine: MachineId) {
@@ -309,26 +327,51 @@ impl TestServer {
     }
 
     pub fn join(&self, name: &str) -> MachineId {
+        self.join_to(DEFAULT_VAULT, name)
+    }
+
+    pub fn join_to(&self, vault: &str, name: &str) -> MachineId {
         let id = self
             .vault
-            .enrol(DEFAULT_VAULT, name, &format!("key-{name}"), "0.1.0")
+            .enrol(vault, name, &format!("key-{name}"), "0.1.0")
             .unwrap();
         self.beat(id, Vec::new());
         id
     }
 
+    /// Disables replication as the configuration server's reconciler does; the job.
+    pub fn unprotect(&self, vault: &str, name: &str) -> lifeboat::recovery::JobId {
+        let id = self.vault.find_machine(vault, name).unwrap().id;
+        let ordered = self.vault.disable(id, "admin").unwrap();
+        let mut job = self.vault.job(ordered).unwrap();
+        let mut item = self.vault.item(id).unwrap();
+        job.state = JobState::Succeeded;
+        item.protection = ProtectionState::Unprotected;
+        let _ = self.store.remove_machine(id);
+        self.vault.record(&job, Some(&item)).unwrap();
+        ordered
+    }
+
     pub fn beat(&self, id: MachineId, disks: Vec<LiveDisk>) {
+        self.beat_with(id, &["serial:boot"], disks);
+    }
+
+    /// A heartbeat of a machine that has these disks.
+    pub fn beat_with(&self, id: MachineId, stable_ids: &[&str], disks: Vec<LiveDisk>) {
         let inventory = Inventory {
             host_name: "host".to_owned(),
             cpus: 2,
             memory_bytes: 1 << 30,
-            disks: vec![DiskFacts {
-                stable_id: "serial:boot".to_owned(),
-                device: "/dev/vda".to_owned(),
-                size_bytes: DISK_BYTES,
-                boot: true,
-                ..DiskFacts::default()
-            }],
+            disks: stable_ids
+                .iter()
+                .map(|stable_id| DiskFacts {
+                    stable_id: (*stable_id).to_owned(),
+                    device: "/dev/vda".to_owned(),
+                    size_bytes: DISK_BYTES,
+                    boot: *stable_id == "serial:boot",
+                    ..DiskFacts::default()
+                })
+                .collect(),
             ..Inventory::default()
         };
         let heartbeat = Heartbeat {
