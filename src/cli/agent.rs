@@ -61,8 +61,9 @@ impl From<CaptureError> for Failure {
                 "name a whole disk and run as root; look at the kernel's log",
             ),
         };
+        let missing = matches!(&error, CaptureError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         Self {
-            code: 1,
+            code: if missing { 5 } else { 1 },
             message: chain(&error),
             causes,
             action,
