@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 const TICK: Duration = Duration::from_millis(2100);
 /// File systems that keep the times as fine as the kernel counts them, which is 10 ms at the coarsest: ext4, xfs,
 /// btrfs, tmpfs (`linux/magic.h`).
-const FINE: [i64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
+const FINE: [i128; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
 const FINE_TICK: Duration = Duration::from_millis(50);
 /// Longest wait for that, per point.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -53,7 +53,7 @@ impl ScanSource {
             let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
             PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
         });
-        let fine = rustix::fs::fstatfs(&file).is_ok_and(|stat| FINE.contains(&(stat.f_type as i64)));
+        let fine = rustix::fs::fstatfs(&file).is_ok_and(|stat| FINE.contains(&i128::from(stat.f_type)));
         Ok(Self {
             file,
             path: path.to_owned(),
