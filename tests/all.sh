@@ -10,7 +10,15 @@ install_missing \
     "cc gcc the-C-parts-of-SQLite,-zstd-and-ring" \
     "nbdinfo libnbd-bin NBD-clients-to-judge-the-server" \
     "nbdcopy libnbd-bin NBD-clients-to-judge-the-server" \
-    "qemu-img qemu-utils NBD-clients-to-judge-the-server"
+    "qemu-img qemu-utils NBD-clients-to-judge-the-server" \
+    "clang clang the-eBPF-object-from-its-source" \
+    "llvm-strip llvm the-eBPF-object-from-its-source" \
+    "mkfs.ext4 e2fsprogs file-systems-under-fire" \
+    "mkfs.xfs xfsprogs file-systems-under-fire" \
+    "mkfs.btrfs btrfs-progs file-systems-under-fire" \
+    "mkfs.vfat dosfstools file-systems-under-fire" \
+    "mcopy mtools vfat-where-the-kernel-has-none" \
+    "sfdisk fdisk partitions-of-test-disks"
 need_cargo
 
 step() {
@@ -23,4 +31,5 @@ step() {
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked
