@@ -19,6 +19,7 @@ install_missing \
     "mkfs.vfat dosfstools file-systems-under-fire" \
     "mcopy mtools vfat-where-the-kernel-has-none" \
     "sfdisk fdisk partitions-of-test-disks"
+[ -e /usr/include/bpf/bpf_helpers.h ] || install_missing "bpf_helpers.h libbpf-dev the-eBPF-object-from-its-source"
 need_cargo
 
 step() {
