@@ -78,8 +78,10 @@ impl Site {
             let whole = len.div_ceil(4096) * 4096;
             reader.read(at / 4096, &mut disk[..whole]).unwrap();
             image.read_at(at, &mut stored[..len]).unwrap();
-            let wrong = (0..len).find(|&index| disk[index] != stored[index]);
-            assert_eq!(wrong.map(|index| at + index as u64), None, "after {what}");
+            if disk[..len] != stored[..len] {
+                let wrong = (0..len).find(|&index| disk[index] != stored[index]);
+                panic!("after {what}: byte {} differs", at + wrong.unwrap() as u64);
+            }
         }
     }
 }
