@@ -72,7 +72,7 @@ impl AlertError {
             Self::Unreachable { .. } => (
                 "ReceiverUnreachable",
                 "the receiver is down, a firewall is in between, or its certificate is not trusted",
-                "open the address from this server; a private CA is given with --ca-file",
+                "open the address from this server; a private CA is given with --webhook-ca-file",
             ),
             Self::Status(_) => (
                 "ReceiverRefused",
@@ -82,7 +82,7 @@ impl AlertError {
             Self::BadTrust(_) => (
                 "BadTrust",
                 "the CA in the settings is not a certificate, or this system has no list of authorities",
-                "give the CA again (--ca-file), or install ca-certificates",
+                "give the CA again (lifeboat alert email --smtp-ca-file), or install ca-certificates",
             ),
             Self::TooSlow => (
                 "ReceiverTooSlow",

@@ -23,7 +23,7 @@ const MACHINES_NAMED_MAX: usize = 50;
 /// After this a message that does not arrive is given up; its content is in the events.
 const GIVE_UP_NANOS: i64 = 3 * 86_400 * 1_000_000_000;
 /// From this failed attempt on, the trouble is told of.
-const ATTEMPTS_TOLD: u32 = 3;
+const ATTEMPTS_TOLD: u32 = 5;
 /// Ended deliveries that are kept per vault.
 const DELIVERIES_KEPT: i64 = 1000;
 const ERROR_CHARS_MAX: usize = 500;
@@ -144,9 +144,9 @@ pub struct Delivery {
     pub digest: Digest,
 }
 
-/// Wait before attempt `attempts` + 1: 10 s, doubling to 30 min.
+/// Wait before attempt `attempts` + 1: 2 s, doubling to 30 min.
 pub fn backoff_nanos(attempts: u32) -> i64 {
-    let seconds = 10i64 << attempts.saturating_sub(1).min(12);
+    let seconds = 2i64 << attempts.saturating_sub(1).min(12);
     seconds.min(1800) * 1_000_000_000
 }
 

@@ -16,7 +16,7 @@ const HEALTH_PERIOD: Duration = Duration::from_secs(5);
 /// How often the history of churn is written.
 const CHURN_PERIOD: Duration = Duration::from_secs(30);
 /// Rows of `changes` that are kept: what a live view may have missed and still catch up with.
-const CHANGES_KEPT: i64 = 20_000;
+pub(super) const CHANGES_KEPT: i64 = 20_000;
 
 pub(super) fn spawn(vault: &Vault, receiver: Receiver<Fact>) -> Result<(), VaultError> {
     let shared = std::sync::Arc::downgrade(&vault.0);
@@ -181,16 +181,7 @@ impl Vault {
                 return Ok(());
             };
             item.protection = next;
-            items::put_item(transaction, &item).map_err(|error| VaultError::Database(Box::new(error)))?;
-            items::protection_event(
-                transaction,
-                machine,
-                "Protected",
-                &format!(
-                    "{} is protected: its initial replication is complete and its first recovery point is at the target",
-                    item.name
-                ),
-            )
+            items::put_item(transaction, &item).map_err(|error| VaultError::Database(Box::new(error)))
         })
     }
 

@@ -555,3 +555,43 @@ fn the_database_is_for_its_owner_only() {
         );
     }
 }
+
+#[test]
+fn old_changes_are_forgotten_in_heaps() {
+    let (_folder, vault) = vault();
+    vault
+        .write(|transaction| {
+            transaction.execute(
+                "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?1)
+                 INSERT INTO changes (vault, kind, object) SELECT 1, 'job', x FROM n",
+                [2 * facts::CHANGES_KEPT + 5],
+            )?;
+            Ok(())
+        })
+        .unwrap();
+    vault.forget_old_changes().unwrap();
+    let (first, last) = vault.change_bounds(DEFAULT_VAULT).unwrap();
+    assert_eq!(last - first + 1, facts::CHANGES_KEPT);
+    vault.forget_old_changes().unwrap();
+    assert_eq!(vault.change_bounds(DEFAULT_VAULT).unwrap(), (first, last));
+}
+
+/// Without the right index each look at an item would read every job that the machine ever had.
+#[test]
+fn open_jobs_are_found_by_their_own_index() {
+    let (_folder, vault) = vault();
+    for sql in [
+        "SELECT body FROM jobs WHERE is_over = 0 AND machine = ?1 ORDER BY created, id",
+        "SELECT body FROM jobs WHERE is_over = 0 ORDER BY created, id",
+    ] {
+        let plan: String = vault
+            .read(|transaction| {
+                let mut statement = transaction.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let parameters: &[&dyn rusqlite::ToSql] = &[&"x"];
+                let used = &parameters[..statement.parameter_count()];
+                Ok(statement.query_row(used, |row| row.get("detail"))?)
+            })
+            .unwrap();
+        assert!(plan.contains("jobs_open"), "{plan}");
+    }
+}
