@@ -39,8 +39,11 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
         ) => Role::Operator,
         // Infrastructure, protection, policies.
         ("post", "/passphrase/rotate" | "/replicated-items" | "/policies") => Role::Contributor,
+        ("post", "/alert-settings/test") => Role::Contributor,
         ("post", _) if matches!(last, "rename" | "revoke") => Role::Contributor,
-        ("put", "/replicated-items/{item}/target-settings" | "/policies/{policy}") => Role::Contributor,
+        ("put", "/replicated-items/{item}/target-settings" | "/policies/{policy}" | "/alert-settings") => {
+            Role::Contributor
+        }
         ("delete", "/replicated-items/{item}" | "/policies/{policy}") => Role::Contributor,
         // Users and roles, and whatever else there may be.
         _ => Role::Owner,

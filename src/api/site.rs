@@ -55,6 +55,10 @@ pub trait Site: Send + Sync {
     fn rotate_passphrase(&self) -> Result<String, SiteError>;
     /// The certificate that everything here is signed by, PEM.
     fn ca_pem(&self) -> String;
+    /// End of the server's own certificate, Unix seconds.
+    fn certificate_ends_unix(&self) -> Option<i64> {
+        None
+    }
     /// The vault has revoked the machine's certificates: end its connections.
     fn machine_revoked(&self, machine: MachineId);
     /// A job or an order was written: look now, not at the next tick.

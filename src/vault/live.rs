@@ -28,6 +28,8 @@ pub struct Live {
     pub freeze_micros: u32,
     /// Of the initial replication or of a comparison, smoothed over heartbeats.
     pub bytes_per_second: Option<f64>,
+    /// What moved and what did not.
+    pub signs: super::Signs,
     /// When this process opened the vault: nobody has had time to send a heartbeat before that.
     pub since_unix_nanos: i64,
 }
@@ -78,6 +80,7 @@ impl Live {
                 self.bytes_per_second
             };
         }
+        self.signs.beat(self.heartbeat.as_ref(), &heartbeat);
         self.heartbeat = Some(heartbeat);
     }
 
