@@ -30,7 +30,7 @@ step() {
 
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --quiet
 if command -v cargo-deny >/dev/null; then
     step "licences and sources" cargo deny check licenses bans sources
 fi
