@@ -337,17 +337,14 @@ impl EbpfSource {
 
     /// How often the kernel did not run the program that notes, because it ran already on that processor. Such a
     /// write is still marked when it completes, unless that was missed as well.
-    fn misses(&self) -> u64 {
+    /// None where it does not say.
+    pub fn misses(&self) -> Option<u64> {
         let mut text = [0; 1024];
-        let len = match &self.account {
-            Some((_, file)) => file.read_at(&mut text, 0).unwrap_or(0),
-            None => 0,
-        };
+        let len = self.account.as_ref()?.1.read_at(&mut text, 0).ok()?;
         text[..len]
             .split(|&byte| byte == b'\n')
             .find_map(|line| line.strip_prefix(b"recursion_misses:"))
             .and_then(|number| std::str::from_utf8(number).ok()?.trim().parse().ok())
-            .unwrap_or(0)
     }
 
     fn notes(&self) -> impl Iterator<Item = (&AtomicU64, u64)> {
@@ -430,7 +427,8 @@ impl ChangeSource for EbpfSource {
 
     fn has_gaps(&self) -> bool {
         let words = self.identity.words();
-        words[OVERFLOWS].load(Ordering::SeqCst) != 0 || words[MISSES].load(Ordering::SeqCst) != self.misses()
+        words[OVERFLOWS].load(Ordering::SeqCst) != 0
+            || words[MISSES].load(Ordering::SeqCst) != self.misses().unwrap_or(0)
     }
 
     fn compared(&mut self) {
@@ -441,7 +439,7 @@ impl ChangeSource for EbpfSource {
         let words = self.identity.words();
         words[COMPARED].store(0, Ordering::SeqCst);
         words[OVERFLOWS].store(0, Ordering::SeqCst);
-        words[MISSES].store(self.misses(), Ordering::SeqCst);
+        words[MISSES].store(self.misses().unwrap_or(0), Ordering::SeqCst);
     }
 
     fn forget(self: Box<Self>) {
