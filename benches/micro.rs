@@ -1,10 +1,13 @@
 //! The parts that every block passes: sets of blocks, frames, finding the layer that answers, reading an image.
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use lifeboat::agent::capture::{ChangeSource, EbpfSource};
 use lifeboat::agent::import::register;
-use lifeboat::block::{BLOCK_BYTES, BlockRange, Consistency, ExtentSet, Frame, FrameBuilder};
+use lifeboat::block::{BLOCK_BYTES, BlockRange, Consistency, DiskId, ExtentSet, Frame, FrameBuilder};
 use lifeboat::replica::{At, PointSpec, Store, VaultKey};
 use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
 
 struct Random(u64);
 
@@ -149,5 +152,41 @@ fn images(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, extent_set, frames, images);
+/// What the freeze costs on a disk of 1 TiB besides reading: the bits are looked through. Needs root.
+fn bits(c: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("disk");
+    std::fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
+    let attached = Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(&file)
+        .output();
+    let Some(device) = attached.ok().filter(|output| output.status.success()) else {
+        eprintln!("bits of 1 TiB: not measured, no loop device");
+        return;
+    };
+    let device = String::from_utf8_lossy(&device.stdout).trim().to_owned();
+    let source = EbpfSource::open(Path::new(&device), DiskId::new());
+    if let Ok(mut source) = source {
+        for place in 0..1000u64 {
+            source.mark(BlockRange::new(place * 200_000, 1));
+        }
+        c.bench_function("bits of 1 TiB: taken", |b| b.iter(|| source.take()));
+        c.bench_function("bits of 1 TiB: 1000 pending ranges found", |b| {
+            b.iter(|| {
+                let mut from = 0;
+                while let Some(range) = source.next_pending(from, u64::MAX) {
+                    from = range.end();
+                }
+            })
+        });
+        c.bench_function("bits of 1 TiB: asked whether quiet", |b| {
+            b.iter(|| source.is_quiet(&[]))
+        });
+        Box::new(source).forget();
+    }
+    let _ = Command::new("losetup").args(["--detach", &device]).status();
+}
+
+criterion_group!(benches, extent_set, frames, images, bits);
 criterion_main!(benches);

@@ -366,3 +366,22 @@ fn another_device_begins_anew() {
     assert!(EbpfSource::open(&second.0, id).unwrap().was_lost());
     assert!(EbpfSource::open(&folder.path().join("two"), id).is_err());
 }
+
+/// The kernel says how often it did not run the program that notes writes; that must be readable, or gaps would go
+/// unnoticed.
+#[test]
+fn the_kernels_account_of_the_program_is_read() {
+    if lacks_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disk = LoopDisk::attach(&folder.path().join("disk"), 8 << 20);
+    let id = DiskId::new();
+    let _pins = Pins::of(id);
+    let mut source = EbpfSource::open(&disk.0, id).unwrap();
+    assert!(source.misses().is_some());
+    source.compared();
+    assert!(!source.was_lost() && !source.has_gaps());
+    source.doubt();
+    assert!(source.was_lost() && !source.has_gaps());
+}

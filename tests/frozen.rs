@@ -102,7 +102,9 @@ fn agent() {
         .create(true)
         .open(log)
         .unwrap();
+    let parent = std::os::unix::process::parent_id();
     loop {
+        support::end_with_parent(parent);
         match run_cycle(&mut disk, &store, Path::new(guard), &mut reserve, &mut |_| ()) {
             Ok(report) => {
                 assert_eq!(
@@ -136,7 +138,9 @@ fn writer() {
         .custom_flags(libc::O_DIRECT)
         .open(Path::new(&folder).join("direct"))
         .unwrap();
+    let parent = std::os::unix::process::parent_id();
     for number in 0u64.. {
+        support::end_with_parent(parent);
         let place = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         file.write_all_at(&number.to_le_bytes().repeat(900), place % (6 << 20))
             .unwrap();

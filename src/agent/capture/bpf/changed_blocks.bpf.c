@@ -69,6 +69,7 @@ const volatile __u32 slot_mask = 0;
 	} name_ SEC(".maps")
 
 WORDS(changed, 1);      // one bit per 4 KiB
+WORDS(summary, 1);      // one bit per word of `changed`: a large disk is not looked through for few bits
 WORDS(pending, 1);      // taken by user space and not yet acknowledged; kept here only to be pinned
 WORDS(in_flight, 1);
 WORDS(identity, 8);     // of user space: which disk and boot this is
@@ -92,6 +93,11 @@ static long mark_word(__u32 index, struct span *span)
 	if (!bits)
 		return 1;
 	__sync_fetch_and_or(bits, mask);
+	// After the bits: user space clears this first and then takes them, so one of the two sees the other.
+	key = word >> 6;
+	bits = bpf_map_lookup_elem(&summary, &key);
+	if (bits && !(*(volatile __u64 *)bits & 1ULL << (word & 63)))
+		__sync_fetch_and_or(bits, 1ULL << (word & 63));
 	return 0;
 }
 
