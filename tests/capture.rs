@@ -380,7 +380,7 @@ fn the_kernels_account_of_the_program_is_read() {
     let _pins = Pins::of(id);
     let mut source = EbpfSource::open(&disk.0, id).unwrap();
     assert!(source.misses().is_some());
-    source.compared();
+    source.compared(lifeboat::block::PointId::new());
     assert!(!source.was_lost() && !source.has_gaps());
     source.doubt();
     assert!(source.was_lost() && !source.has_gaps());
