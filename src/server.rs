@@ -1,9 +1,10 @@
 //! The server: the roles of one process put together.
 //!
 //! Owns the data folder: `vault.db`, `pki/`, `store/`, `vms/`, `api.sock`. The store's lock keeps a second server out.
+use crate::alerts::{Dispatcher, SiteWatch};
 use crate::api::{self, ApiState};
 use crate::block::{DiskId, MachineId};
-use crate::configuration_server::pki::{Pki, PkiError, days_left};
+use crate::configuration_server::pki::{Pki, PkiError, days_left, ends_unix};
 use crate::configuration_server::vitals::VitalsWatch;
 use crate::configuration_server::{ControlService, DEFAULT_CLIENT_LIFE, Reconciler, Roster, accept};
 use crate::process_server::{Backlog, Maintenance, ReplicationService, Sessions};
@@ -38,6 +39,8 @@ pub struct ServerSettings {
     pub maintenance: Duration,
     /// Of new client certificates.
     pub client_life: Duration,
+    /// `/metrics` needs no login.
+    pub metrics_public: bool,
 }
 
 impl ServerSettings {
@@ -50,6 +53,7 @@ impl ServerSettings {
             heartbeat: Duration::from_secs(5),
             maintenance: Duration::from_secs(30),
             client_life: DEFAULT_CLIENT_LIFE,
+            metrics_public: false,
         }
     }
 }
@@ -127,6 +131,15 @@ impl Server {
             roster: roster.clone(),
         };
         tasks.spawn(reconciler.run(stop.clone()));
+        let dispatcher = Dispatcher { vault: vault.clone() };
+        tasks.spawn(dispatcher.run(stop.clone()));
+        let watched = pki.clone();
+        let watch = SiteWatch {
+            vault: vault.clone(),
+            store: store.clone(),
+            certificate_days: Arc::new(move || days_left(&watched.chain_pem)),
+        };
+        tasks.spawn(watch.run(stop.clone()));
         let runner = Runner::new(Parts {
             journal: Arc::new(vault.clone()),
             store: store.clone(),
@@ -154,7 +167,7 @@ impl Server {
         // Before anybody is let in: machines that run find their disks again, open jobs go on.
         server.resume().await;
         server.serve_agents(&settings, data_listener)?;
-        server.serve_people(api_listener)?;
+        server.serve_people(&settings, api_listener)?;
         Ok(server)
     }
 
@@ -174,7 +187,11 @@ impl Server {
         }
     }
 
-    fn serve_people(&self, listener: tokio::net::TcpListener) -> Result<(), ServerError> {
+    fn serve_people(
+        &self,
+        settings: &ServerSettings,
+        listener: tokio::net::TcpListener,
+    ) -> Result<(), ServerError> {
         let state = ApiState::new(
             self.vault.clone(),
             self.runner.clone(),
@@ -187,7 +204,7 @@ impl Server {
             }),
             self.stop.clone(),
         );
-        let router = api::router(state);
+        let router = api::router(state.with_public_metrics(settings.metrics_public));
         let tls = Arc::new(https_config(&self.pki.chain_pem, &self.pki.key_pem)?);
         let (https, stop) = (router.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -260,8 +277,14 @@ impl Server {
         self.tasks.close();
         // A peer that keeps its connection open must not keep the server from stopping.
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
-        let runner = self.runner.clone();
-        let _ = tokio::task::spawn_blocking(move || runner.shut_down()).await;
+        let (runner, vault) = (self.runner.clone(), self.vault.clone());
+        let _ = tokio::task::spawn_blocking(move || {
+            runner.shut_down();
+            if let Err(error) = vault.write_churn(crate::rt::now_unix_nanos() / 1_000_000_000) {
+                tracing::warn!(%error, "the history of churn was not written");
+            }
+        })
+        .await;
     }
 }
 
@@ -348,6 +371,10 @@ impl api::Site for SiteOf {
 
     fn backlog(&self, machine: MachineId) -> HashMap<DiskId, Backlog> {
         self.sessions.backlog(machine)
+    }
+
+    fn certificate_ends_unix(&self) -> Option<i64> {
+        ends_unix(&self.pki.chain_pem)
     }
 
     fn machine_revoked(&self, machine: MachineId) {

@@ -41,13 +41,15 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
         ) => Role::Operator,
         // Infrastructure, protection, policies.
         ("post", "/passphrase/rotate" | "/replicated-items" | "/policies") => Role::Contributor,
+        ("post", "/alert-settings/test") => Role::Contributor,
         ("post", _) if matches!(last, "rename" | "revoke") => Role::Contributor,
         (
             "put",
             "/replicated-items/{item}/target-settings"
             | "/replicated-items/{item}/policy"
             | "/replicated-items/{item}/disks"
-            | "/policies/{policy}",
+            | "/policies/{policy}"
+            | "/alert-settings",
         ) => Role::Contributor,
         ("delete", "/replicated-items/{item}" | "/policies/{policy}" | "/machines/{machine}") => {
             Role::Contributor

@@ -89,6 +89,10 @@ pub trait Site: Send + Sync {
     fn ca_pem(&self) -> String;
     /// What of a machine's disks has arrived and is in no recovery point yet.
     fn backlog(&self, machine: MachineId) -> HashMap<DiskId, Backlog>;
+    /// End of the server's own certificate, Unix seconds.
+    fn certificate_ends_unix(&self) -> Option<i64> {
+        None
+    }
     /// The vault has revoked the machine's certificates: end its connections.
     fn machine_revoked(&self, machine: MachineId);
     /// A job or an order was written: look now, not at the next tick.

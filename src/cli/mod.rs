@@ -1,5 +1,7 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
+mod alert;
+mod capacity;
 mod event;
 mod failover;
 mod failure;
@@ -11,6 +13,7 @@ mod policy;
 mod protect;
 mod recovery_point;
 mod remote;
+mod replicate;
 mod serve;
 mod server;
 mod size;
@@ -61,6 +64,10 @@ enum Command {
     Job(job::JobArgs),
     /// What happened
     Event(event::EventArgs),
+    /// What is wrong now; who is told of it, by e-mail and webhook
+    Alert(alert::AlertArgs),
+    /// Bandwidth and disk space that the site needs, and what if it were otherwise
+    Capacity(capacity::CapacityArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
     /// The site: status, passphrase
@@ -118,6 +125,8 @@ pub fn run() -> u8 {
         Command::Failover(args) => failover::run(&args),
         Command::Job(args) => job::run(&args),
         Command::Event(args) => event::run(&args),
+        Command::Alert(args) => alert::run(&args),
+        Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Login(args) => login::login(&args),

@@ -28,6 +28,9 @@ pub struct ServeArgs {
     /// Seconds between two heartbeats of an agent
     #[arg(long, env = "LIFEBOAT_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     heartbeat: u64,
+    /// Show /metrics without a login to whoever reaches the HTTPS port
+    #[arg(long, env = "LIFEBOAT_METRICS_PUBLIC")]
+    metrics_public: bool,
     /// One line of JSON on standard output when the server is ready: addresses, fingerprint, where the passphrase is
     #[arg(long)]
     json: bool,
@@ -75,6 +78,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let mut settings = ServerSettings::new(data_dir, args.data_listen, args.api_listen);
     settings.heartbeat = Duration::from_secs(args.heartbeat);
+    settings.metrics_public = args.metrics_public;
     if args.names.is_empty() {
         settings.names = own_names();
     } else {

@@ -521,7 +521,9 @@ fn register(store: &Store, machine: MachineId, admitted: &Admitted) -> Result<Ma
         };
         store.register_disk(machine, spec)?;
     }
-    store.begin(machine, admitted.generation)
+    let mut writer = store.begin(machine, admitted.generation)?;
+    writer.only(admitted.disks.iter().map(|disk| disk.id));
+    Ok(writer)
 }
 
 fn broken(what: &str) -> Refused {

@@ -11,6 +11,7 @@ use std::time::Duration;
 /// Step N brings a database from schema N to N+1. Never change one that was released: add the next.
 pub(super) const STEPS: &[&str] = &[
     include_str!("schema/0001.sql"),
+    include_str!("schema/0010.sql"),
     include_str!("schema/0020-resources.sql"),
 ];
 

@@ -31,6 +31,8 @@ pub struct Live {
     pub bytes_per_second: Option<f64>,
     /// Bytes per second that change, by disk.
     pub churn: HashMap<DiskId, Churn>,
+    /// What moved and what did not.
+    pub signs: super::Signs,
     /// When this process opened the vault: nobody has had time to send a heartbeat before that.
     pub since_unix_nanos: i64,
 }
@@ -74,6 +76,16 @@ impl Live {
         }
         if newer(&self.last_point) {
             self.last_point = Some(mark);
+            // A sealed point holds every disk whole: what the last heartbeat said of a copy under way is over.
+            for disk in self
+                .heartbeat
+                .iter_mut()
+                .flat_map(|heartbeat| &mut heartbeat.disks)
+            {
+                disk.done_bytes = disk.total_bytes;
+                disk.pending_bytes = 0;
+                "Protected".clone_into(&mut disk.state);
+            }
         }
     }
 
@@ -105,6 +117,7 @@ impl Live {
             self.churn
                 .retain(|id, _| heartbeat.disks.iter().any(|disk| disk.disk == *id));
         }
+        self.signs.beat(self.heartbeat.as_ref(), &heartbeat);
         self.heartbeat = Some(heartbeat);
     }
 
