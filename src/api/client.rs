@@ -213,7 +213,11 @@ pub struct Client {
     token: Option<String>,
     runtime: tokio::runtime::Runtime,
     sender: Option<SendRequest<Full<Bytes>>>,
+    observer: Option<Observer>,
 }
+
+/// Told of each request before it is sent: method, address, body.
+type Observer = Box<dyn Fn(&Method, &str, Option<&Value>)>;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Longer than the server's own limit, so that its answer arrives.
@@ -240,7 +244,12 @@ impl Client {
             token,
             runtime,
             sender: None,
+            observer: None,
         })
+    }
+
+    pub fn observe(&mut self, observer: impl Fn(&Method, &str, Option<&Value>) + 'static) {
+        self.observer = Some(Box::new(observer));
     }
 
     pub fn address(&self) -> &Address {
@@ -292,6 +301,13 @@ impl Client {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<Answer, ClientError> {
+        if let Some(observer) = &self.observer {
+            let separator = match &self.address {
+                Address::Unix(_) => " ",
+                Address::Https { .. } => "",
+            };
+            observer(&method, &format!("{}{separator}{path}", self.address), body);
+        }
         let mut request = Request::builder()
             .method(method)
             .uri(path)

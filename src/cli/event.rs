@@ -1,6 +1,6 @@
 //! `lifeboat event`.
 use super::failure::Failure;
-use super::remote::{Remote, instant, say_json, segment, table, text};
+use super::remote::{Remote, Watching, instant, say_json, segment, table, text};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -23,9 +23,20 @@ enum Verb {
         /// Only of this machine, by name or id
         #[arg(long)]
         machine: Option<String>,
+        /// Information, Warning, Critical
+        #[arg(long)]
+        severity: Option<String>,
+        /// Only of this code, e.g. RpoExceeded
+        #[arg(long)]
+        code: Option<String>,
+        /// At or after this instant, e.g. 2026-11-01T00:00:00Z
+        #[arg(long)]
+        since: Option<String>,
         /// Most events to list
         #[arg(long, default_value_t = 50)]
         limit: usize,
+        #[command(flatten)]
+        watching: Watching,
     },
     /// Who changed what from where, the newest first
     Audit {
@@ -39,10 +50,27 @@ pub fn run(args: &EventArgs) -> Result<(), Failure> {
     let remote = &args.remote;
     let mut client = remote.client()?;
     match &args.verb {
-        Verb::List { machine, limit } => {
-            let path = match machine {
-                Some(machine) => remote.path(&format!("/events?machine={}", segment(machine))),
-                None => remote.path("/events"),
+        Verb::List {
+            machine,
+            severity,
+            code,
+            since,
+            limit,
+            watching,
+        } => watching.show(|| {
+            let filters = [
+                ("machine", machine),
+                ("severity", severity),
+                ("code", code),
+                ("since", since),
+            ];
+            let filters: Vec<String> = filters
+                .into_iter()
+                .filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_deref()?))))
+                .collect();
+            let path = match filters.as_slice() {
+                [] => remote.path("/events"),
+                filters => remote.path(&format!("/events?{}", filters.join("&"))),
             };
             let events = client.list(&path, *limit)?;
             if remote.json {
@@ -64,7 +92,8 @@ pub fn run(args: &EventArgs) -> Result<(), Failure> {
                     })
                     .collect(),
             );
-        }
+            Ok(())
+        })?,
         Verb::Audit { limit } => {
             let lines = client.list(&remote.path("/audit"), *limit)?;
             if remote.json {

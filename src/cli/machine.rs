@@ -1,6 +1,9 @@
 //! `lifeboat machine`: machines that joined.
 use super::failure::Failure;
-use super::remote::{Remote, ago, facts, hint, instant, say, say_json, seconds, segment, size, table, text};
+use super::remote::{
+    Remote, Watching, ago, facts, hint, instant, say, say_json, seconds, segment, size, table, text,
+};
+use super::watch::Waiting;
 use crate::api::client::ClientError;
 use clap::{Args, Subcommand};
 use hyper::Method;
@@ -22,7 +25,13 @@ pub struct MachineArgs {
 enum Verb {
     /// All machines with their state
     #[command(visible_alias = "ls")]
-    List,
+    List {
+        /// More columns: policy, churn, last point, last test, id
+        #[arg(long)]
+        wide: bool,
+        #[command(flatten)]
+        watching: Watching,
+    },
     /// All that is known of a machine: disks, prerequisites, replication, what is allowed now
     Show {
         /// Name or id
@@ -33,6 +42,30 @@ enum Verb {
         /// Name or id
         name: String,
         new_name: String,
+    },
+    /// Remove a machine that is not replicated; its name is free, its history stays
+    Remove {
+        /// Name or id
+        name: String,
+        /// The machine's name once more
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+    },
+    /// Let a replicated machine follow another policy
+    SetPolicy {
+        /// Name or id
+        name: String,
+        policy: String,
+    },
+    /// Protect these disks in place of those before: includes new ones, excludes the others
+    SetDisks {
+        /// Name or id
+        name: String,
+        /// Stable id as `machine show` prints it; once for each disk that is to be protected
+        #[arg(long = "disk", value_name = "STABLE_ID", required = true)]
+        disks: Vec<String>,
+        #[command(flatten)]
+        waiting: Waiting,
     },
     /// Refuse a machine's agent until it joins again with the passphrase
     Revoke {
@@ -47,13 +80,42 @@ enum Verb {
 pub fn run(args: &MachineArgs) -> Result<(), Failure> {
     let remote = &args.remote;
     match &args.verb {
-        Verb::List => list(remote),
+        Verb::List { wide, watching } => watching.show(|| list(remote, *wide)),
         Verb::Show { name } => show(remote, name),
         Verb::Rename { name, new_name } => {
             let path = remote.path(&format!("/machines/{}/rename", segment(name)));
             let body = json!({ "name": new_name });
             remote.client()?.request(Method::POST, &path, Some(&body), &[])?;
             done(remote, &format!("{name} is now named {new_name}"));
+            Ok(())
+        }
+        Verb::SetPolicy { name, policy } => {
+            let body = json!({ "policy": policy });
+            let path = remote.item(name, "/policy");
+            remote.client()?.request(Method::PUT, &path, Some(&body), &[])?;
+            done(remote, &format!("{name} follows the policy {policy}"));
+            Ok(())
+        }
+        Verb::SetDisks { name, disks, waiting } => {
+            let mut client = remote.client()?;
+            let body = json!({ "disks": disks });
+            let path = remote.item(name, "/disks");
+            let accepted: Value = client.request(Method::PUT, &path, Some(&body), &[])?.json()?;
+            super::watch::finish(&mut client, remote, &accepted, waiting)?;
+            Ok(())
+        }
+        Verb::Remove { name, confirm } => {
+            let mut client = remote.client()?;
+            let path = remote.path(&format!("/machines/{}", segment(name)));
+            let machine: Value = client.get(&path)?;
+            let name = text(&machine, "name");
+            super::remote::confirm(
+                &name,
+                confirm.as_deref(),
+                &format!("Remove {name} from the vault? Its agent is locked out."),
+            )?;
+            client.request(Method::DELETE, &path, None, &[])?;
+            done(remote, &format!("{name} is removed"));
             Ok(())
         }
         Verb::Revoke { name, confirm } => {
@@ -83,7 +145,7 @@ pub fn done(remote: &Remote, message: &str) {
     }
 }
 
-fn list(remote: &Remote) -> Result<(), Failure> {
+fn list(remote: &Remote, wide: bool) -> Result<(), Failure> {
     let mut client = remote.client()?;
     let mut machines = client.list(&remote.path("/machines"), usize::MAX)?;
     let mut items = client.list(&remote.path("/replicated-items"), usize::MAX)?;
@@ -110,7 +172,7 @@ fn list(remote: &Remote) -> Result<(), Failure> {
             } else {
                 text(item, "status")
             };
-            vec![
+            let mut row = vec![
                 text(machine, "name"),
                 status,
                 text(item, "replicationHealth"),
@@ -119,22 +181,36 @@ fn list(remote: &Remote) -> Result<(), Failure> {
                 text(item, "activeLocation"),
                 ago(machine, "lastHeartbeatAt"),
                 text(machine, "agentVersion"),
-            ]
+            ];
+            if wide {
+                let churn = item["churnBytesPerSecond"].as_f64();
+                row.extend([
+                    text(item, "policy"),
+                    churn.map_or_else(String::new, |rate| {
+                        format!("{}/s", super::size::bytes(rate as u64))
+                    }),
+                    instant(&item["lastRecoveryPoint"], "instant"),
+                    instant(item, "lastSuccessfulTestFailoverAt"),
+                    text(machine, "id"),
+                ]);
+            }
+            row
         })
         .collect();
-    table(
-        &[
-            "NAME",
-            "STATUS",
-            "HEALTH",
-            "RPO",
-            "PENDING",
-            "ACTIVE",
-            "HEARTBEAT",
-            "AGENT",
-        ],
-        rows,
-    );
+    let mut header = vec![
+        "NAME",
+        "STATUS",
+        "HEALTH",
+        "RPO",
+        "PENDING",
+        "ACTIVE",
+        "HEARTBEAT",
+        "AGENT",
+    ];
+    if wide {
+        header.extend(["POLICY", "CHURN", "LAST POINT", "LAST GOOD TEST", "ID"]);
+    }
+    table(&header, rows);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
+mod apply;
 mod alert;
 mod capacity;
 mod event;
@@ -19,6 +20,7 @@ mod server;
 mod size;
 mod store;
 mod user;
+mod vaults;
 mod watch;
 
 use crate::lab::LabError;
@@ -70,6 +72,10 @@ enum Command {
     Capacity(capacity::CapacityArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
+    /// Policies, users and replicated items as a file says
+    Apply(apply::ApplyArgs),
+    /// The vaults of the site
+    Vaults(vaults::VaultsArgs),
     /// The site: status, passphrase
     Server(server::ServerArgs),
     /// Begin a session with a server
@@ -128,6 +134,8 @@ pub fn run() -> u8 {
         Command::Alert(args) => alert::run(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Vaults(args) => vaults::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),

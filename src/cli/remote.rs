@@ -62,6 +62,57 @@ pub struct Remote {
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// Print each request to the API on standard error, as it is sent
+    #[arg(long, global = true)]
+    pub explain: bool,
+}
+
+/// For lists that are shown again and again.
+#[derive(Args, Clone)]
+pub struct Watching {
+    /// Show the list anew every two seconds, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+}
+
+const WATCH_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+
+impl Watching {
+    /// Shows once, or again and again. On a terminal each list takes the place of the one before.
+    pub fn show(&self, mut list: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+        loop {
+            if self.watch && std::io::stdout().is_terminal() {
+                let _ = write!(std::io::stdout(), "\x1b[H\x1b[2J");
+            }
+            list()?;
+            // Whoever read it has gone.
+            if !self.watch || std::io::stdout().flush().is_err() {
+                return Ok(());
+            }
+            std::thread::sleep(WATCH_EVERY);
+        }
+    }
+}
+
+/// A request as a person could send it with curl; what is secret is left out.
+fn explained(method: &hyper::Method, address: &str, body: Option<&Value>) -> String {
+    let mut text = format!("{method} {address}");
+    if let Some(Value::Object(body)) =
+        body.filter(|body| body.as_object().is_some_and(|body| !body.is_empty()))
+    {
+        let mut shown = body.clone();
+        for (name, value) in &mut shown {
+            let name = name.to_lowercase();
+            if ["password", "secret", "token", "passphrase"]
+                .iter()
+                .any(|word| name.contains(word))
+            {
+                *value = Value::String("...".to_owned());
+            }
+        }
+        text = format!("{text}\n  {}", Value::Object(shown));
+    }
+    text
 }
 
 /// What `lifeboat login` keeps, readable for its user only.
@@ -168,7 +219,11 @@ impl Remote {
             (None, Some(token)) => Some(token),
             (None, None) => saved.map(|saved| saved.token),
         };
-        Ok(Client::new(address, trust.as_ref(), token)?)
+        let mut client = Client::new(address, trust.as_ref(), token)?;
+        if self.explain {
+            client.observe(|method, address, body| hint(&explained(method, address, body)));
+        }
+        Ok(client)
     }
 
     /// A path in the vault.
@@ -431,6 +486,21 @@ mod tests {
             assert_eq!(fingerprint_bytes(&text).unwrap(), [0xab; 32]);
         }
         assert!(fingerprint_bytes("abcd").is_err());
+    }
+
+    #[test]
+    fn an_explained_request_tells_no_secret() {
+        let body = serde_json::json!({ "user": "olga", "newPassword": "hush", "bearer": true });
+        let text = explained(
+            &hyper::Method::POST,
+            "https://vault:8443/api/v1/password",
+            Some(&body),
+        );
+        assert!(
+            text.starts_with("POST https://vault:8443/api/v1/password\n"),
+            "{text}"
+        );
+        assert!(text.contains("olga") && !text.contains("hush"), "{text}");
     }
 
     #[test]

@@ -103,7 +103,15 @@ fn status(remote: &Remote) -> Result<(), Failure> {
         ]);
         say("");
         table(
-            &["SERVER", "ROLES", "STATE", "VERSION", "HEARTBEAT", "DETAIL"],
+            &[
+                "SERVER",
+                "ROLES",
+                "STATE",
+                "HEALTH",
+                "VERSION",
+                "HEARTBEAT",
+                "DETAIL",
+            ],
             servers
                 .iter()
                 .map(|server| {
@@ -117,6 +125,7 @@ fn status(remote: &Remote) -> Result<(), Failure> {
                         text(server, "name"),
                         roles.join(","),
                         text(server, "state"),
+                        text(server, "health"),
                         text(server, "version"),
                         ago(server, "lastHeartbeatAt"),
                         text(server, "detail"),
@@ -124,6 +133,23 @@ fn status(remote: &Remote) -> Result<(), Failure> {
                 })
                 .collect(),
         );
+    }
+    for alarm in servers
+        .iter()
+        .filter_map(|server| server["alarms"].as_array())
+        .flatten()
+        .filter(|_| !remote.json)
+    {
+        say(&format!(
+            "\n{}: {}",
+            text(alarm, "severity"),
+            text(alarm, "message")
+        ));
+        say(&format!("  possible causes: {}", text(alarm, "possibleCauses")));
+        say(&format!(
+            "  recommended action: {}",
+            text(alarm, "recommendedAction")
+        ));
     }
     if critical + down > 0 {
         hint("something is wrong: lifeboat machine list; lifeboat event list");

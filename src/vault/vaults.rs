@@ -70,7 +70,7 @@ impl Vault {
                     "VaultExists",
                     format!("there is a vault {name} already"),
                     "it was made before",
-                    "choose another name, or see what there is: lifeboat vault list",
+                    "choose another name, or see what there is: lifeboat vaults list",
                 ));
             }
             let id = transaction.last_insert_rowid();
