@@ -72,14 +72,15 @@ for _ in $(seq 600); do
     sleep 0.1
 done
 
-# What ends the session or the test itself is left out, and the live view, which has no end.
+# A body that is larger than any call takes is answered before it is read whole; a client that still writes then sees the
+# connection end, so that a request is tried again. What ends the session or the test itself is left out, and the live view, which has no end.
 round() {
     local name=$1; shift
     cat >"$folder/$name.toml"
     "$st" --no-color --config-file "$folder/$name.toml" run proto/openapi.json --url "$url" --tls-verify "$folder/ca.pem" \
         -H "Authorization: Bearer $token" --phases examples,coverage,fuzzing \
         --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance \
-        --max-examples "$examples" --request-timeout 30 --no-shrink --warnings off --seed "${SEED:-1}" \
+        --max-examples "$examples" --request-timeout 30 --request-retries 2 --no-shrink --warnings off --seed "${SEED:-1}" \
         --continue-on-failure --output-truncate false \
         --exclude-path /api/v1/logout --exclude-path /api/v1/password \
         --exclude-path-regex '/stream$' "$@" >"$folder/$name.out" 2>&1 || {
