@@ -3,7 +3,7 @@
 //! ```text
 //! compare (first time, or doubt) -> sync, take bits, copy: until little is left -> window -> ship -> seal
 //! ```
-//! A point is never called better than it is; [`super::window`] says how it is found out. A crash anywhere
+//! A point is never called better than it is; `window.rs` says how it is found out. A crash anywhere
 //! loses nothing: blocks stay pending until what was read for them is durable at the target. Between reading and
 //! acknowledging no bits are taken: a block that changes in between keeps its bit.
 use super::capture::{
@@ -213,11 +213,6 @@ impl ProtectedDisk {
         self.source.was_lost()
     }
 
-    /// [`PointId::mark`] of the last point that was sealed of it; 0: none since tracking began.
-    pub fn last_point(&self) -> u64 {
-        self.source.last_point()
-    }
-
     /// Protection ends: nothing is tracked any more.
     pub fn forget(self) {
         self.source.forget();
@@ -337,7 +332,7 @@ pub fn run(
     for disk in disks.iter_mut() {
         disk.acknowledge_below(u64::MAX);
         if !disk.source.has_gaps() {
-            disk.source.compared(point);
+            disk.source.compared();
         }
     }
     Ok(CycleReport {
