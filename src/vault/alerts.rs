@@ -692,3 +692,6 @@ impl Vault {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -376,6 +376,93 @@ mod tests {
     }
 
     #[test]
+    fn each_sign_becomes_an_error_in_time_and_not_before() {
+        use crate::vault::tests::{joined, replicating, vault};
+        use crate::vault::{Health, replication_health};
+        let (_folder, vault) = vault();
+        let id = joined(&vault, "web1");
+        replicating(&vault, id);
+        let now = crate::rt::now_unix_nanos();
+        let fine = Live {
+            session: Some(1),
+            since_unix_nanos: now,
+            ..live(&[Heartbeat {
+                agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..beat(now, 0, 0, 0)
+            }])
+        };
+        let row = vault.item_row(id).unwrap();
+        let found = |row: &ItemRow, live: &Live| -> Vec<(&'static str, Severity)> {
+            let Health { errors, .. } = replication_health(row, live, now);
+            assert!(errors.iter().all(|error| !error.recommended_action.is_empty()));
+            errors.iter().map(|error| (error.code, error.severity)).collect()
+        };
+        let with = |change: &dyn Fn(&mut Live)| {
+            let mut live = fine.clone();
+            change(&mut live);
+            found(&row, &live)
+        };
+        assert_eq!(with(&|_| {}), []);
+        // A freeze of 0.9 s is none; one of 1.2 s is told of for ten minutes.
+        assert_eq!(with(&|live| live.signs.froze(now, 900_000)), []);
+        let long = [("FreezeTooLong", Severity::Warning)];
+        assert_eq!(with(&|live| live.signs.froze(now, 1_200_000)), long);
+        assert_eq!(with(&|live| live.signs.froze(now - 11 * MINUTE, 1_200_000)), []);
+        let other = with(&|live| {
+            if let Some(heartbeat) = &mut live.heartbeat {
+                heartbeat.agent_version = "0.0.1".to_owned();
+            }
+        });
+        assert_eq!(other, [("AgentVersionDiffers", Severity::Warning)]);
+        // Of 90 days; an agent renews when 30 are left.
+        let days_left = |days: i64| {
+            let day = DAY / SECOND;
+            let unix = now / SECOND;
+            with(&|live| live.signs.certificate = Some((unix - (90 - days) * day, unix + days * day)))
+        };
+        assert_eq!(days_left(20), []);
+        assert_eq!(days_left(10), [("CertificateEnds", Severity::Warning)]);
+        assert_eq!(days_left(2), [("CertificateEnds", Severity::Critical)]);
+        assert_eq!(days_left(-1), [("CertificateEnds", Severity::Critical)]);
+        // 100 MiB more backlog after 11 minutes of shipping; 9 minutes or 10 MiB are none.
+        let churn = |minutes: i64, grown: u64| {
+            with(&|live| {
+                live.signs.backlog = Some((now - minutes * MINUTE, 0, 0));
+                if let Some(heartbeat) = &mut live.heartbeat {
+                    heartbeat.disks = beat(now, 0, 1 << 30, grown << 20).disks;
+                }
+            })
+        };
+        assert_eq!(churn(11, 100), [("ChurnAboveCapacity", Severity::Warning)]);
+        assert_eq!(churn(9, 100), []);
+        assert_eq!(churn(11, 10), []);
+        // A test failover that waits for its cleanup, of yesterday and of today.
+        let waiting = |hours: i64| {
+            let mut row = row.clone();
+            row.item.test_failover_state = TestFailoverState::TestFailoverCompleted;
+            let unix = (now - hours * HOUR) / SECOND;
+            let at = uuid::Timestamp::from_unix(uuid::NoContext, unix.unsigned_abs(), 0);
+            row.item.test_failover = Some(test_failover(JobId(uuid::Uuid::new_v7(at))));
+            found(&row, &fine)
+        };
+        assert_eq!(waiting(23), []);
+        assert_eq!(waiting(25), [("TestFailoverNotCleanedUp", Severity::Warning)]);
+    }
+
+    fn test_failover(job: JobId) -> crate::recovery::Failover {
+        serde_json::from_value(serde_json::json!({
+            "job": job,
+            "point": crate::block::PointId::new(),
+            "pointInstantUnixNanos": 0,
+            "machine": {
+                "name": "web1-test", "folder": "/nowhere", "firmware": "bios", "cpus": 1, "memoryBytes": 1,
+                "diskBus": "ahci", "disks": [], "nics": []
+            }
+        }))
+        .unwrap()
+    }
+
+    #[test]
     fn a_job_tells_when_it_was_made() {
         let before = crate::rt::now_unix_nanos();
         let at = made(JobId::new()).unwrap();
