@@ -333,3 +333,71 @@ fn the_planner_reckons_from_what_machines_wrote() {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
 }
+
+/// The server as a process; killed with the test.
+struct Serving(std::process::Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn figures_are_public_only_where_it_was_asked_for() {
+    use lifeboat::api::client::{Address, Client, Trust};
+    use std::io::{BufRead, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    for public in [false, true] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command
+            .args([
+                "serve",
+                "--json",
+                "--data-listen",
+                "127.0.0.1:0",
+                "--api-listen",
+                "127.0.0.1:0",
+            ])
+            .arg("--data-dir")
+            .arg(folder.path());
+        if public {
+            command.arg("--metrics-public");
+        }
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut server = Serving(child);
+        let mut line = String::new();
+        BufReader::new(server.0.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let url = ready["apiUrl"]
+            .as_str()
+            .unwrap()
+            .replace("127.0.0.1", "localhost");
+        let ca = std::fs::read_to_string(folder.path().join("pki/ca.pem")).unwrap();
+        let address: Address = url.parse().unwrap();
+        let mut nobody = Client::new(address, Some(&Trust::Ca(ca)), None).unwrap();
+        if public {
+            let text = metrics(&mut nobody);
+            accepted(&promtool(&["check", "metrics"], text.as_bytes()));
+            assert!(
+                text.contains("lifeboat_certificate_expiry_timestamp_seconds{subject=\"server\"}"),
+                "{text}"
+            );
+        } else {
+            assert_eq!(
+                refusal(nobody.request(hyper::Method::GET, "/metrics", None, &[])).0,
+                401
+            );
+        }
+        // Nothing else became public.
+        let vaults = nobody.request(hyper::Method::GET, "/api/v1/vaults", None, &[]);
+        assert_eq!(refusal(vaults).0, 401);
+    }
+}

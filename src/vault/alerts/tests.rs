@@ -314,6 +314,28 @@ fn a_new_channel_hears_what_is_on_and_a_removed_one_nothing() {
 }
 
 #[test]
+fn the_same_on_several_machines_has_one_summary() {
+    let (_folder, vault) = vault();
+    set(&vault, &settings(&["a"]));
+    for name in ["web1", "web2"] {
+        let event = NewEvent {
+            machine: Some(joined(&vault, name)),
+            ..failed_job(&format!("the failover of {name} failed"))
+        };
+        vault.event(&event).unwrap();
+    }
+    let now = now_unix_nanos() + 61 * SECOND;
+    vault.compose_alerts(now).unwrap();
+    let due = vault.due_deliveries(now, 10).unwrap();
+    let group = &due[0].digest.alerts[0];
+    assert_eq!(
+        (group.summary.as_str(), group.machine_count),
+        ("Failover failed", 2)
+    );
+    assert_eq!(group.machines[1].message, "the failover of web2 failed");
+}
+
+#[test]
 fn waits_grow_and_end() {
     let seconds: Vec<i64> = [1, 2, 3, 5, 10, 11, 50]
         .map(|attempts| backoff_nanos(attempts) / SECOND)
