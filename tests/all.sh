@@ -18,6 +18,8 @@ install_missing \
     "mkfs.xfs xfsprogs file-systems-under-fire" \
     "mkfs.btrfs btrfs-progs file-systems-under-fire" \
     "mkfs.vfat dosfstools file-systems-under-fire" \
+    "mcopy mtools vfat-where-the-kernel-has-none" \
+    "sfdisk fdisk partitions-of-test-disks" \
     "promtool prometheus judges-/metrics-and-the-alert-rules" \
     "/usr/lib/python3*/ensurepip/__init__.py python3-venv mail-server-for-tests"
 
@@ -43,8 +45,9 @@ step() {
 
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --quiet
 if command -v cargo-deny >/dev/null; then
     step "licences and sources" cargo deny check licenses bans sources
 fi
+step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked

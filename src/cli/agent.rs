@@ -21,6 +21,8 @@ pub enum AgentCommand {
     Join(JoinArgs),
     /// Replicate by the server's orders until stopped (what the service runs)
     Run(RunArgs),
+    /// Without a server: make recovery points of disks in use in a store on this host
+    Replicate(super::replicate::ReplicateArgs),
     /// What the running agent does
     Status(StateArgs),
     /// Check the prerequisites of a protected machine (exit code 3 when one is not met)
@@ -174,6 +176,7 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
     match command {
         AgentCommand::Join(args) => join(&args),
         AgentCommand::Run(args) => run_agent(&args),
+        AgentCommand::Replicate(args) => super::replicate::run(&args),
         AgentCommand::Status(args) => status(&args),
         AgentCommand::Doctor(args) => run_doctor(&args),
         AgentCommand::Install(args) => install(&args),

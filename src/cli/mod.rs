@@ -13,6 +13,7 @@ mod policy;
 mod protect;
 mod recovery_point;
 mod remote;
+mod replicate;
 mod serve;
 mod server;
 mod size;

@@ -26,6 +26,8 @@ pub struct Signs {
     pub shipped_moved: Option<i64>,
     /// Since when the backlog has been growing: instant, pending and shipped bytes at that instant.
     pub backlog: Option<(i64, u64, u64)>,
+    /// The same at the last heartbeat. Apart from [`Live::heartbeat`], whose figures a sealed point resets.
+    pub backlog_now: (i64, u64, u64),
     /// The last freeze that took long: instant and microseconds.
     pub long_freeze: Option<(i64, u32)>,
     /// Of the newest certificate of the machine, Unix seconds: from, until.
@@ -68,6 +70,7 @@ impl Signs {
             }
             _ => Some((now, new.pending, new.shipped)),
         };
+        self.backlog_now = (now, new.pending, new.shipped);
     }
 
     pub(super) fn froze(&mut self, at: i64, micros: u32) {
@@ -257,13 +260,13 @@ pub(super) fn sign_errors(
             );
         }
     }
-    if let (Some((since, pending, shipped)), Some(heartbeat)) = (live.signs.backlog, &live.heartbeat) {
-        let new = sums(heartbeat);
+    if let Some((since, pending, shipped)) = live.signs.backlog {
+        let (at, pending_now, shipped_now) = live.signs.backlog_now;
         let (grown, sent) = (
-            new.pending.saturating_sub(pending),
-            new.shipped.saturating_sub(shipped),
+            pending_now.saturating_sub(pending),
+            shipped_now.saturating_sub(shipped),
         );
-        let window = heartbeat.at_unix_nanos - since;
+        let window = at - since;
         if window >= CHURN_WINDOW && grown >= CHURN_BYTES && sent > 0 {
             let rate = sent / u64::try_from(window / SECOND).unwrap_or(1).max(1);
             add(
@@ -428,9 +431,7 @@ mod tests {
         let churn = |minutes: i64, grown: u64| {
             with(&|live| {
                 live.signs.backlog = Some((now - minutes * MINUTE, 0, 0));
-                if let Some(heartbeat) = &mut live.heartbeat {
-                    heartbeat.disks = beat(now, 0, 1 << 30, grown << 20).disks;
-                }
+                live.signs.backlog_now = (now, grown << 20, 1 << 30);
             })
         };
         assert_eq!(churn(11, 100), [("ChurnAboveCapacity", Severity::Warning)]);

@@ -50,6 +50,16 @@ impl Live {
         }
         if newer(&self.last_point) {
             self.last_point = Some(mark);
+            // A sealed point holds every disk whole: what the last heartbeat said of a copy under way is over.
+            for disk in self
+                .heartbeat
+                .iter_mut()
+                .flat_map(|heartbeat| &mut heartbeat.disks)
+            {
+                disk.done_bytes = disk.total_bytes;
+                disk.pending_bytes = 0;
+                "Protected".clone_into(&mut disk.state);
+            }
         }
     }
 

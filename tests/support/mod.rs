@@ -262,3 +262,10 @@ pub fn ok_with_input(program: &str, args: &[&str], input: &str) {
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{program} {args:?}");
 }
+
+/// For processes that a test starts: a test that was killed cannot end them.
+pub fn end_with_parent(parent: u32) {
+    if std::os::unix::process::parent_id() != parent {
+        std::process::exit(1);
+    }
+}
