@@ -148,7 +148,7 @@ impl Server {
         // Before anybody is let in: machines that run find their disks again, open jobs go on.
         server.resume().await;
         server.serve_agents(&settings, data_listener)?;
-        server.serve_people(api_listener)?;
+        server.serve_people(&settings, api_listener)?;
         Ok(server)
     }
 
@@ -168,7 +168,11 @@ impl Server {
         }
     }
 
-    fn serve_people(&self, listener: tokio::net::TcpListener) -> Result<(), ServerError> {
+    fn serve_people(
+        &self,
+        settings: &ServerSettings,
+        listener: tokio::net::TcpListener,
+    ) -> Result<(), ServerError> {
         let state = ApiState::new(
             self.vault.clone(),
             self.runner.clone(),
@@ -176,7 +180,9 @@ impl Server {
             Arc::new(SiteOf {
                 pki: self.pki.clone(),
                 sessions: self.sessions.clone(),
-                addresses: vec![self.data_address.to_string(), self.api_address.to_string()],
+                data_address: self.data_address,
+                api_address: self.api_address,
+                names: settings.names.clone(),
             }),
             self.stop.clone(),
         );
@@ -273,7 +279,9 @@ async fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListene
 struct SiteOf {
     pki: Arc<Pki>,
     sessions: Sessions,
-    addresses: Vec<String>,
+    data_address: SocketAddr,
+    api_address: SocketAddr,
+    names: Vec<String>,
 }
 
 impl api::Site for SiteOf {
@@ -289,10 +297,10 @@ impl api::Site for SiteOf {
             roles: ["configuration", "process", "vault", "target"]
                 .map(str::to_owned)
                 .to_vec(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::rt::executable::version().to_owned(),
             state: "Connected".to_owned(),
             detail: words(days_left(&self.pki.chain_pem)),
-            addresses: self.addresses.clone(),
+            addresses: vec![self.data_address.to_string(), self.api_address.to_string()],
             last_heartbeat_at: Some(api::Time(crate::rt::now_unix_nanos())),
         }]
     }
@@ -310,6 +318,26 @@ impl api::Site for SiteOf {
 
     fn ca_pem(&self) -> String {
         self.pki.ca_pem().to_owned()
+    }
+
+    fn way_in(&self) -> Result<api::WayIn, api::SiteError> {
+        let failed = |error: PkiError| api::SiteError {
+            what: "the server's certificate cannot be read".to_owned(),
+            source: Some(Box::new(error)),
+        };
+        // Loopback only where there is nothing else: the command is run on another machine.
+        let (near, far): (Vec<_>, Vec<_>) = self
+            .names
+            .iter()
+            .cloned()
+            .partition(|name| name == "localhost" || name.starts_with("127.") || name == "::1");
+        Ok(api::WayIn {
+            public_key_pin: self.pki.public_key_pin().map_err(failed)?,
+            ca_fingerprint: self.pki.fingerprint().map_err(failed)?,
+            api_port: self.api_address.port(),
+            data_port: self.data_address.port(),
+            names: [far, near].concat(),
+        })
     }
 
     fn machine_revoked(&self, machine: MachineId) {

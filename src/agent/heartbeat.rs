@@ -143,7 +143,7 @@ impl Heart {
         let sent_at = now_unix_nanos();
         let request = HeartbeatRequest {
             clock_unix_nanos: sent_at,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: crate::rt::executable::version().to_owned(),
             inventory_json: inventory.clone().unwrap_or_default(),
             boot_id: inventory::boot_id(),
             disks: status.disk_messages(shipped, changed),

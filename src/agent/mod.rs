@@ -11,7 +11,7 @@ pub mod inventory;
 pub mod join;
 pub mod mounts;
 mod orders;
-mod progress;
+pub mod progress;
 pub mod ship;
 mod shipper;
 pub mod sink;

@@ -32,6 +32,10 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/healthz", Need::Nothing),
     ("GET", "/api/v1/openapi.json", Need::Nothing),
     ("POST", "/api/v1/login", Need::Nothing),
+    // Nothing secret in them; whoever fetches them knows the server by its public key.
+    ("GET", "/install.sh", Need::Nothing),
+    ("GET", "/agent/lifeboat", Need::Nothing),
+    ("GET", "/agent/lifeboat.sha256", Need::Nothing),
     ("POST", "/api/v1/logout", Need::Login),
     ("POST", "/api/v1/password", Need::Login),
     ("GET", "/api/v1/whoami", Need::Login),
@@ -40,6 +44,16 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "+/store", Need::Role(Role::Reader)),
     ("GET", "+/passphrase", Need::Role(Role::Contributor)),
     ("POST", "+/passphrase/rotate", Need::Role(Role::Contributor)),
+    ("GET", "+/join-tokens", Need::Role(Role::Contributor)),
+    ("POST", "+/join-tokens", Need::Role(Role::Contributor)),
+    ("DELETE", "+/join-tokens/{token}", Need::Role(Role::Contributor)),
+    ("GET", "+/registration-keys", Need::Role(Role::Contributor)),
+    ("POST", "+/registration-keys", Need::Role(Role::Contributor)),
+    (
+        "DELETE",
+        "+/registration-keys/{key}",
+        Need::Role(Role::Contributor),
+    ),
     ("GET", "+/machines", Need::Role(Role::Reader)),
     ("GET", "+/machines/{machine}", Need::Role(Role::Reader)),
     (

@@ -8,6 +8,8 @@ pub mod client;
 mod events;
 mod failover;
 mod idempotency;
+mod install;
+mod invitations;
 mod items;
 mod jobs;
 mod machines;
@@ -24,7 +26,7 @@ pub use items::{EnableRequest, ReplicatedItem};
 pub use model::{JobView, Page, Time};
 pub use problem::{ApiError, Problem};
 pub use serve::{serve_tls, serve_unix};
-pub use site::{ServerFacts, Site, SiteError};
+pub use site::{ServerFacts, Site, SiteError, WayIn};
 
 use crate::block::MachineId;
 use crate::recovery::Runner;
@@ -192,6 +194,16 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(site::store))
         .routes(routes!(site::passphrase))
         .routes(routes!(site::rotate_passphrase))
+        .routes(routes!(install::script))
+        .routes(routes!(install::executable))
+        .routes(routes!(install::executable_digest))
+        .routes(routes!(invitations::join_tokens, invitations::create_join_token))
+        .routes(routes!(invitations::revoke_join_token))
+        .routes(routes!(
+            invitations::registration_keys,
+            invitations::create_registration_key
+        ))
+        .routes(routes!(invitations::revoke_registration_key))
         .routes(routes!(machines::list))
         .routes(routes!(machines::show))
         .routes(routes!(machines::rename))

@@ -27,6 +27,8 @@ pub enum AgentCommand {
     Doctor(DoctorArgs),
     /// Install the executable and a systemd unit, and start it
     Install(InstallArgs),
+    /// Stop the service; remove its unit, this machine's identity and the tracking of its disks
+    Uninstall(UninstallArgs),
 }
 
 const JOIN_EXAMPLES: &str = "Examples:
@@ -54,9 +56,15 @@ pub struct JoinArgs {
     /// Fingerprint of the server's CA (sha256:...)
     #[arg(long)]
     fingerprint: String,
-    /// File that holds the passphrase; without it the environment variable LIFEBOAT_PASSPHRASE is read
-    #[arg(long)]
+    /// File that holds the passphrase; else LIFEBOAT_PASSPHRASE or LIFEBOAT_JOIN_TOKEN is read from the environment
+    #[arg(long, conflicts_with = "token_file")]
     passphrase_file: Option<PathBuf>,
+    /// File that holds a join token
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Do nothing when this machine has joined this very server already
+    #[arg(long)]
+    keep: bool,
     /// Name in the vault [default: the host name]
     #[arg(long)]
     name: Option<String>,
@@ -85,6 +93,12 @@ pub struct DoctorArgs {
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+pub struct UninstallArgs {
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 #[derive(Args)]
@@ -177,6 +191,7 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
         AgentCommand::Status(args) => status(&args),
         AgentCommand::Doctor(args) => run_doctor(&args),
         AgentCommand::Install(args) => install(&args),
+        AgentCommand::Uninstall(args) => uninstall(&args),
     }
 }
 
@@ -189,16 +204,26 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn join(args: &JoinArgs) -> Result<(), Failure> {
-    let passphrase = match &args.passphrase_file {
+    let folder = args.state.folder();
+    if args.keep && has_joined(&folder, &args.fingerprint) {
+        say("this machine has joined this server already");
+        return Ok(());
+    }
+    let passphrase = match args.passphrase_file.as_ref().or(args.token_file.as_ref()) {
         Some(path) => {
             std::fs::read_to_string(path).map_err(|error| super::failure::on_file("read", path, error))?
         }
-        None => std::env::var("LIFEBOAT_PASSPHRASE").map_err(|_| Failure {
-            code: 2,
-            message: "no passphrase was given".into(),
-            causes: "neither --passphrase-file nor LIFEBOAT_PASSPHRASE is set".into(),
-            action: "show it on the server (lifeboat server passphrase) and pass it in a file; - is standard input".into(),
-        })?,
+        None => ["LIFEBOAT_JOIN_TOKEN", "LIFEBOAT_PASSPHRASE"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()))
+            .ok_or_else(|| Failure {
+                code: 2,
+                message: "neither a join token nor the passphrase was given".into(),
+                causes: "no file was named, and neither LIFEBOAT_JOIN_TOKEN nor LIFEBOAT_PASSPHRASE is set"
+                    .into(),
+                action: "get one on the server: lifeboat server join-token, or lifeboat server passphrase"
+                    .into(),
+            })?,
     };
     let server = if args.server.contains(':') {
         args.server.clone()
@@ -219,7 +244,7 @@ fn join(args: &JoinArgs) -> Result<(), Failure> {
             .to_owned(),
         disks: args.disks.iter().map(absolute).collect(),
     };
-    let identity = runtime()?.block_on(join::join(&spec, &args.state.folder()))?;
+    let identity = runtime()?.block_on(join::join(&spec, &folder))?;
     if args.state.json {
         say(
             &json!({ "name": identity.name, "machineId": identity.machine_id, "server": identity.server,
@@ -234,6 +259,18 @@ fn join(args: &JoinArgs) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// With a certificate that has not ended.
+fn has_joined(folder: &Path, fingerprint: &str) -> bool {
+    Identity::load(folder).is_ok_and(|identity| {
+        let ca = crate::wire::tls::certificates(&identity.ca_pem).unwrap_or_default();
+        let now = crate::rt::now_unix_nanos() / 1_000_000_000;
+        identity.not_after_unix > now
+            && ca
+                .iter()
+                .any(|ca| crate::wire::tls::fingerprint(ca).eq_ignore_ascii_case(fingerprint.trim()))
+    })
 }
 
 fn absolute(path: &PathBuf) -> PathBuf {
@@ -427,6 +464,48 @@ fn install(args: &InstallArgs) -> Result<(), Failure> {
         }
     }
     say("the agent runs; see: lifeboat agent status");
+    Ok(())
+}
+
+/// Safe to repeat. The executable stays: this command, and perhaps a server, run from it.
+fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
+    let state = args.state.folder();
+    let unit_path = Path::new("/etc/systemd/system/lifeboat-agent.service");
+    if unit_path.exists() {
+        for arguments in [&["disable", "--now", "lifeboat-agent"][..], &["daemon-reload"]] {
+            if arguments[0] == "daemon-reload" {
+                std::fs::remove_file(unit_path)
+                    .map_err(|error| super::failure::on_file("remove", unit_path, error))?;
+            }
+            let status = std::process::Command::new("systemctl").args(arguments).status();
+            if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+                tracing::warn!("systemctl {} failed", arguments.join(" "));
+            }
+        }
+    }
+    if status_socket::ask(&state).is_ok() {
+        return Err(Failure {
+            code: 6,
+            message: "the agent still runs".into(),
+            causes: "it is run by another supervisor than systemd, or by hand".into(),
+            action: "stop it there, then run this again".into(),
+        });
+    }
+    // The kernel goes on marking changed blocks until it is told.
+    for disk in crate::agent::progress::Kept::load(&state).tracked() {
+        crate::agent::capture::forget(*disk);
+    }
+    match std::fs::remove_dir_all(&state) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(super::failure::on_file("remove", &state, error));
+        }
+        _ => {}
+    }
+    say(&format!(
+        "removed {} and {}",
+        unit_path.display(),
+        state.display()
+    ));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ pub use failure::Failure;
 
 /// Disaster recovery in one executable.
 #[derive(Parser)]
-#[command(name = "lifeboat", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "lifeboat", version = crate::rt::executable::version(), arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

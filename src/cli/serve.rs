@@ -130,7 +130,7 @@ fn ready(server: &Server) -> serde_json::Value {
 
 /// What a person needs next, on standard error. The one-time password is shown once and kept nowhere in clear.
 fn greet(server: &Server) {
-    eprintln!("Lifeboat {} is running", env!("CARGO_PKG_VERSION"));
+    eprintln!("Lifeboat {} is running", crate::rt::executable::version());
     eprintln!("  data folder   {}", server.data_dir.display());
     eprintln!("  agents dial   {} (data port)", server.data_address);
     eprintln!("  people use    https://{}/", server.api_address);

@@ -35,6 +35,12 @@ pub struct ControlService {
 
 fn of_vault(error: &VaultError) -> Refused {
     match error {
+        VaultError::Refused(refusal) => Refused::new(
+            &refusal.code,
+            refusal.message.clone(),
+            &refusal.possible_causes,
+            &refusal.recommended_action,
+        ),
         VaultError::BadName(_) => Refused::new(
             "BadMachineName",
             error.to_string(),
@@ -91,7 +97,8 @@ impl ControlService {
                 "update the older of the two",
             ));
         }
-        if !self.pki.is_passphrase(&request.passphrase) {
+        let by_token = !request.join_token.is_empty();
+        if !by_token && !self.pki.is_passphrase(&request.passphrase) {
             return Err(Refused::new(
                 "WrongPassphrase",
                 "the passphrase is not that of this configuration server",
@@ -120,15 +127,14 @@ impl ControlService {
                 "make it: systemd-machine-id-setup",
             ));
         }
-        let machine = self
-            .vault
-            .enrol(
-                "default",
-                &request.machine_name,
-                &key,
-                &short(&request.agent_version),
-            )
-            .map_err(|error| of_vault(&error))?;
+        let (name, version) = (&request.machine_name, short(&request.agent_version));
+        let enrolled = if by_token {
+            self.vault
+                .enrol_by_token(&request.join_token, name, &key, &version)
+        } else {
+            self.vault.enrol("default", name, &key, &version)
+        };
+        let machine = enrolled.map_err(|error| of_vault(&error))?;
         let issued = self.issue(machine, &request.csr_pem)?;
         Ok(EnrolReply {
             machine_id: machine.as_bytes().to_vec(),

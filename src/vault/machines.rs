@@ -174,6 +174,58 @@ fn refuse_taken_name(
     }
 }
 
+pub(super) fn check_enrolment(name: &str, machine_key: &str) -> Result<(), VaultError> {
+    check_name(name)?;
+    if machine_key.trim().is_empty() || machine_key.len() > 256 {
+        return Err(VaultError::Invalid {
+            field: "machineKey",
+            rule: "the machine's stable identity (its machine-id) has 1 to 256 characters".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// After [`check_enrolment`].
+pub(super) fn enrol(
+    transaction: &Transaction<'_>,
+    vault: i64,
+    name: &str,
+    machine_key: &str,
+    version: &str,
+) -> Result<MachineId, VaultError> {
+    let known: Option<MachineId> = transaction
+        .query_row(
+            "SELECT id FROM machines WHERE vault = ?1 AND key = ?2",
+            params![vault, machine_key],
+            |row| id_column(row, 0),
+        )
+        .optional()?;
+    refuse_taken_name(transaction, vault, name, known)?;
+    let id = known.unwrap_or_else(MachineId::new);
+    transaction.execute(
+        "INSERT INTO machines (id, vault, name, key, joined, agent_version) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET name = ?3, agent_version = ?6, revoked = NULL",
+        params![
+            id.to_string(),
+            vault,
+            name,
+            machine_key,
+            now_unix_nanos(),
+            version
+        ],
+    )?;
+    let text = if known.is_some() { "joined again" } else { "joined" };
+    super::events::information(
+        transaction,
+        vault,
+        "MachineJoined",
+        Some(id),
+        None,
+        &format!("{name} {text} (agent {version})"),
+    )?;
+    Ok(id)
+}
+
 impl Vault {
     /// A machine joins. `machine_key`: its stable identity; the same key gets the same id again, also under a new name.
     /// Another key under a name that is taken: [`VaultError::DuplicateName`].
@@ -184,39 +236,10 @@ impl Vault {
         machine_key: &str,
         version: &str,
     ) -> Result<MachineId, VaultError> {
-        check_name(name)?;
-        if machine_key.trim().is_empty() || machine_key.len() > 256 {
-            return Err(VaultError::Invalid {
-                field: "machineKey",
-                rule: "the machine's stable identity (its machine-id) has 1 to 256 characters".to_owned(),
-            });
-        }
+        check_enrolment(name, machine_key)?;
         self.write(|transaction| {
             let vault = vault_id(transaction, vault)?;
-            let known: Option<MachineId> = transaction
-                .query_row(
-                    "SELECT id FROM machines WHERE vault = ?1 AND key = ?2",
-                    params![vault, machine_key],
-                    |row| id_column(row, 0),
-                )
-                .optional()?;
-            refuse_taken_name(transaction, vault, name, known)?;
-            let id = known.unwrap_or_else(MachineId::new);
-            transaction.execute(
-                "INSERT INTO machines (id, vault, name, key, joined, agent_version) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (id) DO UPDATE SET name = ?3, agent_version = ?6, revoked = NULL",
-                params![id.to_string(), vault, name, machine_key, now_unix_nanos(), version],
-            )?;
-            let text = if known.is_some() { "joined again" } else { "joined" };
-            super::events::information(
-                transaction,
-                vault,
-                "MachineJoined",
-                Some(id),
-                None,
-                &format!("{name} {text} (agent {version})"),
-            )?;
-            Ok(id)
+            enrol(transaction, vault, name, machine_key, version)
         })
     }
 

@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod facts;
 mod health;
+mod invitations;
 mod items;
 mod jobs;
 mod live;
@@ -30,6 +31,9 @@ pub use changes::{Change, KeptAnswer};
 pub use error::VaultError;
 pub use events::{Event, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
+pub use invitations::{
+    Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, NewInvitation, REGISTRATION_KEY_LIFE,
+};
 pub use items::{
     ItemDisk, ItemRow, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
     TASK_STOP_REPLICATION, default_target, scenario,
