@@ -293,6 +293,46 @@ fn a_machine_whose_disk_is_full_pauses_and_goes_on_when_there_is_room() {
     machine.wait_for("more steps", |log| log.lines().count() > before + 8);
 }
 
+/// The number in a sector that the guest writes.
+fn number_in(device: &dyn BlockDevice, sector: u64) -> u32 {
+    let mut bytes = [0; 4];
+    device.read_at(sector * 512, &mut bytes).unwrap();
+    u32::from_le_bytes(bytes)
+}
+
+#[test]
+fn a_guest_that_floods_its_serial_port_fills_no_disk_and_runs_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = Arc::new(Base(guest_disk("ready", WRITES)));
+    let branch = Arc::new(Branch::open(&folder.path().join("branch"), base).unwrap());
+    let export = Export {
+        name: "disk".into(),
+        device: branch.clone(),
+    };
+    let _server = NbdServer::bind(Listen::Unix(folder.path().join("nbd.sock")), vec![export]).unwrap();
+    let machine = Machine::new(folder.path());
+    let pid = machine.start().pid.unwrap().to_string();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let limit = limits
+        .lines()
+        .find(|line| line.starts_with("Max file size"))
+        .unwrap();
+    assert_eq!(limit.split_whitespace().nth(3), Some("67108864"), "{limit}");
+    machine.says("00000050\n");
+    // The same limit, nearer.
+    support::ok("prlimit", &["--pid", &pid, "--fsize=400"]);
+    let reached = |limit: u32| {
+        let deadline = Instant::now() + PATIENCE;
+        while number_in(&*branch, 64) < limit {
+            assert!(Instant::now() < deadline, "{:?}", machine.status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    reached(900);
+    assert_eq!(machine.serial().len(), 400);
+    assert_eq!(machine.status().power, Power::Running);
+}
+
 /// The firmware's shell is the guest: it runs a script from the disk.
 #[test]
 fn uefi_boots_writes_a_file_and_reaches_the_isolated_network() {

@@ -13,11 +13,11 @@ use lifeboat::replica::{At, Store, VaultKey};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::{LoopDisk, Mounted, lacks_root, ok};
+use support::{LoopDisk, Mounted, Pins, lacks_root, ok};
 
 const POINTS: usize = 50;
 const RECORD: usize = 64;
@@ -328,7 +328,7 @@ fn fire(scene: &Scene, seed: u64) {
                 let _ = rustix::fs::fallocate(&file, mode, offset, 50_000);
             }
             5 => {
-                file.set_len(offset).unwrap();
+                file.set_len(size - random.next(100_000)).unwrap();
                 file.set_len(size).unwrap();
             }
             6 => {
@@ -442,7 +442,7 @@ fn under_fire(kind: Kind) {
     let store = Store::create(&folder.path().join("store"), &VaultKey::generate()).unwrap();
     let (machine, ids) = register(&store, "m", &[kind.size]).unwrap();
     let mut disks = [ProtectedDisk::open(&disk.0, ids[0]).unwrap()];
-    let _pins = Pins(Path::new("/sys/fs/bpf/lifeboat").join(ids[0].to_string()));
+    let _pins = Pins::of(ids[0]);
     let mut writer = store.begin(machine, 1).unwrap();
     let mut reserve = Reserve::new().unwrap();
     let counter = folder.path().join("acknowledged");
@@ -546,17 +546,6 @@ fn wait_for(mut state: impl FnMut() -> bool) {
     while !state() {
         assert!(Instant::now() < end, "the state did not come");
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-struct Pins(PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        for entry in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
-            let _ = std::fs::remove_file(entry.path());
-        }
-        let _ = std::fs::remove_dir(&self.0);
     }
 }
 

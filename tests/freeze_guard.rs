@@ -1,7 +1,7 @@
 //! Whatever happens to the agent or the guard, no file system stays frozen.
 mod support;
 use lifeboat::agent::freeze::{FreezeError, Guard};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -151,10 +151,34 @@ fn a_file_system_that_cannot_be_frozen_is_said_and_the_others_are_thawed() {
     }
     let fixture = Fixture::new();
     let mounts = [fixture.mount.0.clone(), PathBuf::from("/proc")];
-    let refused = Guard::spawn(program(), &mounts, PATIENCE).unwrap().freeze();
+    let frozen = Guard::spawn(program(), &mounts, PATIENCE)
+        .unwrap()
+        .freeze()
+        .unwrap();
+    assert_eq!((frozen.is_still(0), frozen.is_still(1)), (true, false));
+    let write = fixture.begin_write("a");
+    assert!(write.recv_timeout(Duration::from_millis(300)).is_err());
+    frozen.thaw().unwrap();
+    write.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn what_another_program_froze_is_refused_and_stays_frozen() {
+    if lacks_root() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let theirs = fixture.mount.0.to_str().unwrap();
+    ok("fsfreeze", &["--freeze", theirs]);
+    let refused = Guard::spawn(program(), &fixture.mounts(), PATIENCE)
+        .unwrap()
+        .freeze();
+    let write = fixture.begin_write("a");
+    let held = write.recv_timeout(Duration::from_millis(300)).is_err();
+    ok("fsfreeze", &["--unfreeze", theirs]);
     assert!(matches!(refused, Err(FreezeError::Refused)));
-    fixture.begin_write("a").recv_timeout(PATIENCE).unwrap();
-    std::io::stdout().flush().unwrap();
+    assert!(held, "the freeze of another program was ended");
+    write.recv_timeout(PATIENCE).unwrap();
 }
 
 trait OwnGroup {

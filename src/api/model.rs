@@ -1,5 +1,6 @@
 //! Values that several resources share, as they go over the wire.
 use super::access::{self, Need};
+use super::idempotency;
 use super::problem::ApiError;
 use crate::recovery::{Job, JobError, JobKind, JobState, Task, TaskState};
 use crate::vault::{JobRow, scenario};
@@ -9,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::extensions::ExtensionsBuilder;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi, SecurityRequirement};
 
@@ -323,6 +325,22 @@ fn finish_operation(method: &Method, path: &str, operation: &mut Operation) {
         .responses
         .responses
         .insert("default".to_owned(), error.into());
+    if *method == Method::POST && idempotency::is_kept(path) {
+        let key = ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .description(Some(
+                "An order that is sent again under the same key gets the first answer and is not carried out again",
+            ))
+            .schema(Some(
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .max_length(Some(128))
+                    .build(),
+            ))
+            .build();
+        operation.parameters.get_or_insert_default().push(key.into());
+    }
     let (role, open) = match access::need(method, path) {
         None => ("nobody", false),
         Some(Need::Nothing) => ("none", true),

@@ -1,10 +1,22 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
+mod event;
+mod failover;
 mod failure;
+mod job;
 mod lab;
+mod login;
+mod machine;
+mod policy;
+mod protect;
+mod recovery_point;
+mod remote;
 mod serve;
+mod server;
 mod size;
 mod store;
+mod user;
+mod watch;
 
 use crate::lab::LabError;
 use clap::{Parser, Subcommand};
@@ -22,6 +34,10 @@ const EXAMPLES: &str = "Examples:
   lifeboat lab --tour                                       see the whole lifecycle on this computer
   lifeboat serve                                            run the server
   lifeboat agent join --server HOST --fingerprint sha256:.. join a machine to it
+  lifeboat machine list                                     machines that joined, and their state
+  lifeboat protect web1 --wait                              replicate a machine
+  lifeboat failover test web1                               start a copy of it at the target
+  lifeboat failover unplanned web1 --confirm web1           start it there for real
   lifeboat store import --dir store --name web1 disk.img    take a recovery point of a disk
   lifeboat store points --dir store web1                    list its recovery points
   lifeboat store nbd --dir store web1 --listen unix:w.sock  offer the newest one as an NBD export
@@ -31,6 +47,34 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Run the server: vault, configuration server, process server, target
     Serve(serve::ServeArgs),
+    /// Machines that joined: list, show
+    Machine(machine::MachineArgs),
+    /// Enable replication of a machine
+    Protect(protect::ProtectArgs),
+    /// Disable replication of a machine and remove its replica
+    Unprotect(protect::UnprotectArgs),
+    /// Recovery points of a machine
+    RecoveryPoint(recovery_point::PointArgs),
+    /// Test failover, cleanup, failover, commit
+    Failover(failover::FailoverArgs),
+    /// Jobs: list, show, watch, cancel
+    Job(job::JobArgs),
+    /// What happened
+    Event(event::EventArgs),
+    /// Replication policies
+    Policy(policy::PolicyArgs),
+    /// The site: status, passphrase
+    Server(server::ServerArgs),
+    /// Begin a session with a server
+    Login(login::LoginArgs),
+    /// End the session
+    Logout(login::SessionArgs),
+    /// Who the server takes us for
+    Whoami(login::SessionArgs),
+    /// Users and roles
+    User(user::UserArgs),
+    /// API tokens for programs
+    Token(user::TokenArgs),
     /// On the protected machine: join, run, status, doctor, install
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -56,8 +100,26 @@ pub fn run() -> u8 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
+    let talks_to_a_server = !matches!(
+        cli.command,
+        Command::Agent(_) | Command::Store(_) | Command::Serve(_) | Command::Lab(_)
+    );
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Machine(args) => machine::run(&args),
+        Command::Protect(args) => protect::protect(&args),
+        Command::Unprotect(args) => protect::unprotect(&args),
+        Command::RecoveryPoint(args) => recovery_point::run(&args),
+        Command::Failover(args) => failover::run(&args),
+        Command::Job(args) => job::run(&args),
+        Command::Event(args) => event::run(&args),
+        Command::Policy(args) => policy::run(&args),
+        Command::Server(args) => server::run(&args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
+        Command::Whoami(args) => login::whoami(&args),
+        Command::User(args) => user::user(&args),
+        Command::Token(args) => user::token(&args),
         Command::Agent(command) => agent::run(command),
         Command::Lab(args) => lab::run(&args),
         Command::Store(command) => store::run(command),
@@ -69,6 +131,10 @@ pub fn run() -> u8 {
     };
     match result {
         Ok(()) => 0,
+        Err(failure) if talks_to_a_server && std::env::args_os().any(|word| word == "--json") => {
+            eprintln!("{}", remote::exit_error(&failure));
+            failure.code
+        }
         Err(failure) => failure.print(),
     }
 }

@@ -97,6 +97,15 @@ struct Shared {
     lock: Option<File>,
 }
 
+impl Drop for Shared {
+    /// Not left to the closing of the file: a child that the process is just making has a copy of it until its exec.
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
+    }
+}
+
 struct Machine {
     id: MachineId,
     folder: PathBuf,

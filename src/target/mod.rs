@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub struct MachineSpec {
     /// Name at the target (`web1-asr`, `web1-test`): unique among running machines.
     pub name: String,
-    /// Folder of this machine (`vms/<id>`): sockets, serial log, pid; made by `prepare`, removed by `destroy`.
+    /// Folder of this machine (`vms/<id>`): sockets, serial log, pid; made by `prepare`, removed by `destroy` with all that is in it.
     pub folder: PathBuf,
     pub cpus: u32,
     pub memory_bytes: u64,

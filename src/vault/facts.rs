@@ -15,7 +15,7 @@ pub(super) const QUEUED_FACTS_MAX: usize = 4096;
 /// How often health is looked at; each look reads every item once.
 const HEALTH_PERIOD: Duration = Duration::from_secs(5);
 /// Rows of `changes` that are kept: what a live view may have missed and still catch up with.
-const CHANGES_KEPT: i64 = 20_000;
+pub(super) const CHANGES_KEPT: i64 = 20_000;
 
 pub(super) fn spawn(vault: &Vault, receiver: Receiver<Fact>) -> Result<(), VaultError> {
     let shared = std::sync::Arc::downgrade(&vault.0);
@@ -43,7 +43,10 @@ fn run(shared: &Weak<Shared>, receiver: &Receiver<Fact>) {
             tracing::warn!(?fact, ?error, "a fact was not kept");
         }
         if Instant::now() >= look {
-            if let Err(error) = vault.tell_of_health(&mut known, now_unix_nanos()) {
+            let looked = vault
+                .tell_of_health(&mut known, now_unix_nanos())
+                .and_then(|()| vault.forget_old_changes());
+            if let Err(error) = looked {
                 tracing::warn!(?error, "health was not looked at");
             }
             look = Instant::now() + HEALTH_PERIOD;
@@ -204,6 +207,23 @@ impl Vault {
                     events::insert(transaction, events::vault_of(transaction, machine)?, event)?;
                 }
             }
+            Ok(())
+        })
+    }
+
+    pub(super) fn forget_old_changes(&self) -> Result<(), VaultError> {
+        let count: i64 = self.read(|transaction| {
+            Ok(
+                transaction.query_row("SELECT ifnull(max(id) - min(id), 0) FROM changes", [], |row| {
+                    row.get(0)
+                })?,
+            )
+        })?;
+        // Seldom, and then many at once.
+        if count < 2 * CHANGES_KEPT {
+            return Ok(());
+        }
+        self.write(|transaction| {
             transaction.execute(
                 "DELETE FROM changes WHERE id <= (SELECT max(id) FROM changes) - ?1",
                 [CHANGES_KEPT],

@@ -142,15 +142,21 @@ impl Vault {
             let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
             let state = state.map(|state| word(&state)).transpose()?;
             let machine = machine.map(|id| id.to_string());
-            let filter = if machine.is_some() {
-                "AND jobs.machine = ?3"
+            // A condition that may be null would keep the index from being used; the unused ones still name their parameter.
+            let of_machine = if machine.is_some() {
+                "jobs.machine = ?3"
             } else {
-                "AND ?3 IS NULL"
+                "?3 IS NULL"
+            };
+            let in_state = if state.is_some() {
+                "jobs.state = ?4"
+            } else {
+                "?4 IS NULL"
             };
             let rows = transaction
                 .prepare_cached(&format!(
                     "SELECT jobs.body, machines.name FROM jobs JOIN machines ON machines.id = jobs.machine
-                     WHERE jobs.id < ?2 AND machines.vault = ?1 {filter} AND (?4 IS NULL OR jobs.state = ?4)
+                     WHERE jobs.id < ?2 AND machines.vault = ?1 AND {of_machine} AND {in_state}
                      ORDER BY jobs.id DESC LIMIT ?5"
                 ))?
                 .query_map(params![vault, before, machine, state, limit], |row| {

@@ -550,3 +550,23 @@ fn the_database_is_for_its_owner_only() {
         );
     }
 }
+
+#[test]
+fn old_changes_are_forgotten_in_heaps() {
+    let (_folder, vault) = vault();
+    vault
+        .write(|transaction| {
+            transaction.execute(
+                "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?1)
+                 INSERT INTO changes (vault, kind, object) SELECT 1, 'job', x FROM n",
+                [2 * facts::CHANGES_KEPT + 5],
+            )?;
+            Ok(())
+        })
+        .unwrap();
+    vault.forget_old_changes().unwrap();
+    let (first, last) = vault.change_bounds(DEFAULT_VAULT).unwrap();
+    assert_eq!(last - first + 1, facts::CHANGES_KEPT);
+    vault.forget_old_changes().unwrap();
+    assert_eq!(vault.change_bounds(DEFAULT_VAULT).unwrap(), (first, last));
+}

@@ -53,6 +53,14 @@ impl Process {
         Ok((same && process.alive()).then_some(process))
     }
 
+    /// Any process, for tests.
+    #[cfg(test)]
+    pub fn of(pid: u32) -> Self {
+        let raw = Pid::from_raw(pid as i32).unwrap();
+        let handle = rustix::process::pidfd_open(raw, PidfdFlags::empty()).unwrap();
+        Self { pid, handle }
+    }
+
     fn alive(&self) -> bool {
         !self.ended_within(Duration::ZERO)
     }

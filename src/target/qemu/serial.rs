@@ -141,3 +141,102 @@ impl Watch {
         noted.map(|first| first.instant_unix_nanos)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
+
+    /// Stands for QEMU; ended with the test, also when it fails.
+    struct Sleeper(Child);
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn run(started_unix_nanos: i64, serial_offset: u64) -> Run {
+        Run {
+            started_unix_nanos,
+            serial_offset,
+            ..Run::default()
+        }
+    }
+
+    fn noted(watch: &Watch, folder: &Path, run: &Run, process: &Process) -> i64 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(instant) = watch.first_output(folder, run, process) {
+                return instant;
+            }
+            assert!(Instant::now() < deadline, "nothing was noted");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn the_first_byte_of_each_run_is_noted_also_by_the_next_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let sleeper = Sleeper(Command::new("sleep").arg("600").spawn().unwrap());
+        let process = Process::of(sleeper.0.id());
+        let write = |text: &str| {
+            let mut log = File::options().append(true).open(folder.join(SERIAL)).unwrap();
+            log.write_all(text.as_bytes()).unwrap();
+        };
+        let watch = Watch::default();
+        let watcher = Watcher::prepare(folder).unwrap();
+        let first = run(1, watcher.offset());
+        watch.begin(watcher, folder, &first, &process);
+        assert_eq!(watch.first_output(folder, &first, &process), None);
+        let before = crate::rt::now_unix_nanos();
+        write("BOOT");
+        let instant = noted(&watch, folder, &first, &process);
+        assert!(before < instant && instant < crate::rt::now_unix_nanos());
+        write(" and more");
+        assert_eq!(watch.first_output(folder, &first, &process), Some(instant));
+
+        // Another run, begun by a server that is gone: this one waits on.
+        let second = run(2, 13);
+        let next = Watch::default();
+        assert_eq!(next.first_output(folder, &second, &process), None);
+        let before = crate::rt::now_unix_nanos();
+        write("BOOT");
+        assert!(before < noted(&next, folder, &second, &process));
+
+        // The log grew while nobody looked: no instant is made up.
+        let third = run(3, 13);
+        let late = Watch::default();
+        assert_eq!(late.first_output(folder, &third, &process), None);
+        write("more");
+        late.settle();
+        assert_eq!(late.first_output(folder, &third, &process), None);
+
+        // The machine ends without a word.
+        let fourth = run(4, 21);
+        let silent = Watch::default();
+        assert_eq!(silent.first_output(folder, &fourth, &process), None);
+        drop(sleeper);
+        silent.settle();
+        assert_eq!(silent.first_output(folder, &fourth, &process), None);
+    }
+
+    #[test]
+    fn a_long_log_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        put_aside(folder.path(), 10).unwrap();
+        std::fs::write(folder.path().join(SERIAL), "0123456789").unwrap();
+        put_aside(folder.path(), 10).unwrap();
+        assert!(folder.path().join(SERIAL).exists());
+        put_aside(folder.path(), 9).unwrap();
+        assert!(!folder.path().join(SERIAL).exists());
+        assert_eq!(
+            std::fs::read(folder.path().join(SERIAL_BEFORE)).unwrap(),
+            b"0123456789"
+        );
+    }
+}

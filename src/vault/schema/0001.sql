@@ -81,6 +81,7 @@ CREATE TABLE jobs (
     body TEXT NOT NULL                      -- recovery::Job with its tasks as JSON
 ) STRICT;
 CREATE INDEX jobs_of_machine ON jobs (machine, id);
+CREATE INDEX jobs_by_state ON jobs (state, id);
 CREATE INDEX jobs_open ON jobs (id) WHERE is_over = 0;
 
 CREATE TABLE events (

@@ -268,6 +268,9 @@ int BPF_PROG(completed_bio, struct request_queue *q, struct bio *bio)
 		__sync_lock_test_and_set(word, 0);
 		return 0;
 	}
+	// Queued before the programs were attached: where it lies is told by the bio itself, if the driver left it so.
+	if (bio->bi_iter.bi_size && bio->bi_bdev && is_ours(bio->bi_bdev->bd_disk))
+		mark_note(note_of(bio->bi_iter.bi_sector, bio->bi_iter.bi_size));
 	return 0;
 }
 
