@@ -6,7 +6,7 @@ use super::site::SiteError;
 use crate::rt::executable;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio_util::io::ReaderStream;
 
@@ -26,9 +26,12 @@ pub(super) fn host_of(text: &str) -> Option<String> {
     fine.then(|| text.to_owned())
 }
 
-/// The host that the caller dialled.
-pub(super) fn host_in(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(header::HOST)?.to_str().ok()?;
+/// The host that the caller dialled: in the address of HTTP/2, in a header of HTTP/1.
+pub(super) fn host_in(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let text = match uri.host() {
+        Some(host) => host,
+        None => headers.get(header::HOST)?.to_str().ok()?,
+    };
     let host = match text.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
         _ => text,
@@ -46,8 +49,12 @@ fn unreadable(error: std::io::Error) -> SiteError {
 /// The script that installs the agent on a machine, joins it and starts it.
 #[utoipa::path(get, path = "/install.sh", tag = "Site",
     responses((status = 200, body = String, content_type = "text/x-shellscript")))]
-pub async fn script(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
-    let called = host_in(&headers);
+pub async fn script(
+    State(state): State<ApiState>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let called = host_in(&uri, &headers);
     let text = state
         .run(move |state| {
             let way_in = state.site.way_in()?;
@@ -134,8 +141,10 @@ mod tests {
             ("'; reboot #:8443", None),
         ] {
             headers.insert(header::HOST, HeaderValue::from_static(given));
-            assert_eq!(host_in(&headers).as_deref(), expected, "{given}");
+            let uri = Uri::from_static("/install.sh");
+            assert_eq!(host_in(&uri, &headers).as_deref(), expected, "{given}");
         }
-        assert!(!SCRIPT.contains("@URL@@"));
+        let uri = Uri::from_static("https://dr.example:8443/install.sh");
+        assert_eq!(host_in(&uri, &headers).as_deref(), Some("dr.example"));
     }
 }

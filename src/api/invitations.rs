@@ -8,7 +8,7 @@ use super::{ApiState, Origin};
 use crate::rt::now_unix_nanos;
 use crate::vault::{Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, REGISTRATION_KEY_LIFE};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -106,6 +106,7 @@ pub async fn create_join_token(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
     Extension(caller): Extension<Caller>,
+    uri: Uri,
     headers: HeaderMap,
     Json(request): Json<JoinTokenRequest>,
 ) -> Result<(StatusCode, Json<CreatedJoinToken>), ApiError> {
@@ -120,7 +121,7 @@ pub async fn create_join_token(
             ApiError::invalid("address is a host name or an address, without a scheme and a port")
         })?),
         // Over the socket the host is no address.
-        None if matches!(caller.origin, Origin::Tcp(_)) => install::host_in(&headers),
+        None if matches!(caller.origin, Origin::Tcp(_)) => install::host_in(&uri, &headers),
         None => None,
     };
     let created = state
@@ -188,10 +189,11 @@ pub async fn create_registration_key(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
     Extension(caller): Extension<Caller>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<RegistrationKey>), ApiError> {
     let called = match caller.origin {
-        Origin::Tcp(_) => install::host_in(&headers),
+        Origin::Tcp(_) => install::host_in(&uri, &headers),
         _ => None,
     };
     let key = state

@@ -4,6 +4,7 @@ mod event;
 mod failover;
 mod failure;
 mod job;
+mod join_token;
 mod lab;
 mod login;
 mod machine;
@@ -16,6 +17,7 @@ mod server;
 mod size;
 mod store;
 mod user;
+mod vault;
 mod watch;
 
 use crate::lab::LabError;
@@ -63,8 +65,10 @@ enum Command {
     Event(event::EventArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
-    /// The site: status, passphrase
+    /// The site: status, passphrase, join tokens
     Server(server::ServerArgs),
+    /// The vault: registration keys
+    Vault(vault::VaultArgs),
     /// Begin a session with a server
     Login(login::LoginArgs),
     /// End the session
@@ -115,6 +119,7 @@ pub fn run() -> u8 {
         Command::Event(args) => event::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Vault(args) => vault::run(&args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Whoami(args) => login::whoami(&args),
