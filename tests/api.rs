@@ -35,6 +35,7 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             | "/replicated-items/{item}/unplanned-failover"
             | "/replicated-items/{item}/commit"
             | "/replicated-items/{item}/resynchronize"
+            | "/machines/{machine}/agent-update"
             | "/jobs/{job}/cancel",
         ) => Role::Operator,
         // Infrastructure, protection, policies.

@@ -1,91 +1,15 @@
 //! A machine joins by the one line that the server prints: in a root file system of its own (this system's, with everything
 //! that is written kept apart), against a server process on loopback. Where no systemd runs inside, as here, a stand-in for
 //! systemctl starts and stops what the unit says.
+#[path = "support/serve.rs"]
+mod serve;
 mod support;
-use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use serve::{LIFEBOAT, Site, wait_for};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
+use std::time::Duration;
 use support::{Mounted, lacks_root};
-
-const LIFEBOAT: &str = env!("CARGO_BIN_EXE_lifeboat");
-
-fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = ready() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-struct Site {
-    data: PathBuf,
-    child: Child,
-    _folder: tempfile::TempDir,
-}
-
-impl Site {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        let mut child = Command::new(LIFEBOAT)
-            .args([
-                "serve",
-                "--json",
-                "--heartbeat",
-                "1",
-                "--data-listen",
-                "127.0.0.1:0",
-            ])
-            .args(["--api-listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(line.contains("apiUrl"), "the server did not start: {line}");
-        Self {
-            data,
-            child,
-            _folder: folder,
-        }
-    }
-
-    fn cli(&self, args: &[&str]) -> Value {
-        let output = Command::new(LIFEBOAT)
-            .args(args)
-            .arg("--json")
-            .env("LIFEBOAT_DATA_DIR", &self.data)
-            .env("LIFEBOAT_CONFIG_DIR", self.data.join("none"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
-    }
-
-    /// The line for the machine, as root there.
-    fn line(&self) -> String {
-        let made = self.cli(&["server", "join-token", "--address", "127.0.0.1"]);
-        let line = made["installCommand"].as_str().unwrap();
-        line.replace("| sudo sh", "| sh")
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>/systemctl.log
@@ -200,7 +124,7 @@ fn one_line_joins_a_machine_and_another_takes_it_away() {
     let machine = Machine::new();
     let program = machine.path("/usr/local/bin/lifeboat");
     let heard = |name: &str| {
-        site.cli(&["machine", "list"])
+        site.cli(&["machine", "list"])["items"]
             .as_array()?
             .iter()
             .find(|row| row["name"] == name && row["lastHeartbeatAt"].is_string())

@@ -5,6 +5,7 @@ use super::orders::{OrderBook, Orders};
 use super::ship::{ShipCounters, of_status};
 use super::sink::ShipError;
 use super::status::Board;
+use super::update::Updates;
 use super::{doctor, inventory};
 use crate::rt::now_unix_nanos;
 use crate::wire::proto::control_client::ControlClient;
@@ -33,6 +34,7 @@ pub(super) struct Heart {
     counters: Arc<ShipCounters>,
     channel: Option<Channel>,
     inventory_sent: Option<(std::time::Instant, String)>,
+    updates: Option<Updates>,
 }
 
 impl Heart {
@@ -42,6 +44,7 @@ impl Heart {
         book: OrderBook,
         board: Board,
         counters: Arc<ShipCounters>,
+        updates: Option<Updates>,
     ) -> Self {
         Self {
             identity: watch::Sender::new(identity),
@@ -51,6 +54,7 @@ impl Heart {
             counters,
             channel: None,
             inventory_sent: None,
+            updates,
         }
     }
 
@@ -150,6 +154,7 @@ impl Heart {
             phase: status.phase.clone(),
             troubles: status.trouble_messages(),
             generation: status.generation,
+            update: self.updates.as_ref().and_then(Updates::report),
         };
         let reply = ControlClient::new(channel)
             .heartbeat(request)
@@ -164,6 +169,12 @@ impl Heart {
         }
         let middle = sent_at + (now_unix_nanos() - sent_at) / 2;
         self.skew(reply.clock_unix_nanos.saturating_sub(middle));
+        if let Some(updates) = &self.updates {
+            updates.healthy();
+            if let Some(order) = reply.desired.as_ref().and_then(|desired| desired.update.clone()) {
+                updates.order(order, &self.identity.borrow());
+            }
+        }
         if let Some(desired) = reply.desired.clone() {
             self.book.give(Orders::of_message(desired));
         }

@@ -18,4 +18,5 @@ pub mod sink;
 pub mod status;
 pub mod status_socket;
 mod swap;
+pub mod update;
 mod window;

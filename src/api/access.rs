@@ -66,6 +66,16 @@ const TABLE: &[(&str, &str, Need)] = &[
         "+/machines/{machine}/revoke",
         Need::Role(Role::Contributor),
     ),
+    (
+        "GET",
+        "+/machines/{machine}/agent-update",
+        Need::Role(Role::Reader),
+    ),
+    (
+        "POST",
+        "+/machines/{machine}/agent-update",
+        Need::Role(Role::Operator),
+    ),
     ("GET", "+/replicated-items", Need::Role(Role::Reader)),
     ("POST", "+/replicated-items", Need::Role(Role::Contributor)),
     ("GET", "+/replicated-items/{item}", Need::Role(Role::Reader)),

@@ -4,6 +4,7 @@
 //! Beside the block's way: nothing here holds state that matters; whatever is answered with success is in the vault's
 //! database already. Calls of the vault, the runner and the store block, so they run on blocking threads ([`ApiState::run`]).
 mod access;
+mod agent_update;
 pub mod client;
 mod events;
 mod failover;
@@ -208,6 +209,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(machines::show))
         .routes(routes!(machines::rename))
         .routes(routes!(machines::revoke))
+        .routes(routes!(agent_update::show, agent_update::order))
         .routes(routes!(items::list, items::enable))
         .routes(routes!(items::show, items::disable))
         .routes(routes!(items::set_target))

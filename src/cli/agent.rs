@@ -6,6 +6,7 @@ use crate::agent::daemon::{self, AgentSettings};
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::join::{self, JoinError, JoinSpec};
 use crate::agent::status::Status;
+use crate::agent::update::{Next, UpdateError, Updates};
 use crate::agent::{doctor, inventory, status_socket};
 use crate::wire::facts::{Check, CheckResult};
 use clap::{Args, Subcommand};
@@ -27,6 +28,9 @@ pub enum AgentCommand {
     Doctor(DoctorArgs),
     /// Install the executable and a systemd unit, and start it
     Install(InstallArgs),
+    /// Before each start of the service, by the previous executable: bring it back when an update did not prove itself
+    #[command(hide = true)]
+    UpdateCheck(UpdateCheckArgs),
     /// Stop the service; remove its unit, this machine's identity and the tracking of its disks
     Uninstall(UninstallArgs),
 }
@@ -83,6 +87,9 @@ pub struct RunArgs {
     /// Longest freeze in milliseconds; the guard thaws then, and no point is made
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     freeze_deadline: u64,
+    /// Seconds within which the server must have answered an updated agent; else the previous executable comes back
+    #[arg(long, default_value_t = 120, hide = true)]
+    update_deadline: u64,
 }
 
 #[derive(Args)]
@@ -93,6 +100,14 @@ pub struct DoctorArgs {
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+pub struct UpdateCheckArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    #[arg(long, default_value_t = 120)]
+    update_deadline: u64,
 }
 
 #[derive(Args)]
@@ -191,6 +206,10 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
         AgentCommand::Status(args) => status(&args),
         AgentCommand::Doctor(args) => run_doctor(&args),
         AgentCommand::Install(args) => install(&args),
+        AgentCommand::UpdateCheck(args) => {
+            let updates = Updates::of(&args.state.folder(), None, args.update_deadline);
+            updates.settle().map(|_| ()).map_err(update_failed)
+        }
         AgentCommand::Uninstall(args) => uninstall(&args),
     }
 }
@@ -282,6 +301,10 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
     let identity = Identity::load(&state)?;
     let program =
         std::env::current_exe().map_err(|error| super::failure::failed("find this program", &error))?;
+    let updates = Updates::of(&state, Some(program.clone()), args.update_deadline);
+    if updates.settle().map_err(update_failed)? == Next::Execute {
+        return Err(update_failed(updates.execute()));
+    }
     let runtime = runtime()?;
     let stop = CancellationToken::new();
     let signalled = stop.clone();
@@ -295,8 +318,21 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
         freeze_deadline: Duration::from_millis(args.freeze_deadline),
     };
     tracing::info!(name = %identity.name, server = %identity.server, "agent started");
-    daemon::run(settings, identity, runtime.handle(), stop)
-        .map_err(|error| super::failure::failed("go on", &error))
+    daemon::run_updatable(settings, identity, runtime.handle(), stop, Some(updates.clone()))
+        .map_err(|error| super::failure::failed("go on", &error))?;
+    match updates.change_over().map_err(update_failed)? {
+        Next::GoOn => Ok(()),
+        Next::Execute => Err(update_failed(updates.execute())),
+    }
+}
+
+fn update_failed(error: UpdateError) -> Failure {
+    Failure {
+        code: 1,
+        message: daemon::chain(&error),
+        causes: "the folder of the executable or of the agent's state cannot be written".into(),
+        action: "make room or writable; the agent is started again with the executable that is there".into(),
+    }
 }
 
 fn status(args: &StateArgs) -> Result<(), Failure> {
@@ -398,9 +434,12 @@ fn unit(state: &Path) -> String {
 Description=Lifeboat mobility agent
 After=network-online.target
 Wants=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
-ExecStart=/usr/local/bin/lifeboat agent run --state-dir {}
+# By the previous executable, after an update: brings itself back when the new one does not prove itself.
+ExecStartPre=-/usr/local/bin/lifeboat.previous agent update-check --state-dir {0}
+ExecStart=/usr/local/bin/lifeboat agent run --state-dir {0}
 Restart=always
 RestartSec=2
 Nice=5

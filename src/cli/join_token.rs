@@ -57,7 +57,7 @@ pub fn run(remote: &Remote, args: &JoinTokenArgs) -> Result<(), Failure> {
 pub fn list(remote: &Remote, path: &str) -> Result<(), Failure> {
     let rows = remote.client()?.list(&remote.path(path), usize::MAX)?;
     if remote.json {
-        say_json(&Value::Array(rows));
+        say_json(&json!({ "items": rows }));
         return Ok(());
     }
     let rows = rows.iter().map(|row| {

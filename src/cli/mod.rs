@@ -1,5 +1,6 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
+mod agent_update;
 mod event;
 mod failover;
 mod failure;

@@ -21,6 +21,8 @@ pub struct Desired {
     pub sync_request: u64,
     /// Some: the machine was failed over; why, in words for its console.
     pub fenced: Option<String>,
+    /// Number of an order to update the agent that is open.
+    pub update: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -403,21 +405,24 @@ impl Vault {
 
     pub fn desired(&self, machine: MachineId) -> Result<Desired, VaultError> {
         self.read(|transaction| {
-            let (generation, sync_request, resync_request): (u64, u64, u64) = transaction
+            let mut desired = transaction
                 .prepare_cached(
-                    "SELECT generation, sync_request, resync_request FROM machines WHERE id = ?1",
+                    "SELECT generation, sync_request, resync_request, update_request, update_state
+                     FROM machines WHERE id = ?1",
                 )?
                 .query_row([machine.to_string()], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                    let state: Option<String> = row.get(4)?;
+                    let request = row.get(3)?;
+                    Ok(Desired {
+                        generation: row.get(0)?,
+                        sync_request: row.get(1)?,
+                        resync_request: row.get(2)?,
+                        update: super::updates::is_open(state.as_deref()).then_some(request),
+                        ..Desired::default()
+                    })
                 })
                 .optional()?
                 .ok_or_else(|| unknown_machine(machine))?;
-            let mut desired = Desired {
-                generation,
-                sync_request,
-                resync_request,
-                ..Desired::default()
-            };
             let Some(row) = items::item(transaction, machine)? else {
                 return Ok(desired);
             };

@@ -24,6 +24,7 @@ mod roles;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod updates;
 mod users;
 
 pub use audit::AuditRow;
@@ -44,6 +45,7 @@ pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk,
 pub use policies::{NewPolicy, Policy};
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
+pub use updates::AgentUpdate;
 pub use users::{ADMINISTRATOR, Principal, TokenRow, UserRow};
 
 use crate::block::MachineId;
