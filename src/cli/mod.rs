@@ -1,6 +1,7 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
 mod agent_update;
+mod documents;
 mod event;
 mod failover;
 mod failure;
@@ -68,7 +69,7 @@ enum Command {
     Policy(policy::PolicyArgs),
     /// The site: status, passphrase, join tokens
     Server(server::ServerArgs),
-    /// The vault: registration keys
+    /// The vault: registration keys, backups of its database
     Vault(vault::VaultArgs),
     /// Begin a session with a server
     Login(login::LoginArgs),
@@ -88,6 +89,10 @@ enum Command {
     /// Work on a replica store from its folder alone: no server, no database
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Completions for a shell, on standard output
+    Completions(documents::CompletionArgs),
+    /// Man pages, one per command
+    Man(documents::ManArgs),
     /// The ledger writer of a machine of the lab
     #[command(hide = true)]
     LabWorkload(crate::lab::workload::WorkloadArgs),
@@ -107,7 +112,12 @@ pub fn run() -> u8 {
     };
     let talks_to_a_server = !matches!(
         cli.command,
-        Command::Agent(_) | Command::Store(_) | Command::Serve(_) | Command::Lab(_)
+        Command::Agent(_)
+            | Command::Store(_)
+            | Command::Serve(_)
+            | Command::Lab(_)
+            | Command::Completions(_)
+            | Command::Man(_)
     );
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
@@ -128,6 +138,8 @@ pub fn run() -> u8 {
         Command::Token(args) => user::token(&args),
         Command::Agent(command) => agent::run(command),
         Command::Lab(args) => lab::run(&args),
+        Command::Completions(args) => documents::completions(&args),
+        Command::Man(args) => documents::man(&args),
         Command::Store(command) => store::run(command),
         Command::LabWorkload(args) => {
             crate::lab::workload::main(&args).map_err(|error| LabError::from(error).into())

@@ -28,6 +28,12 @@ pub struct ServeArgs {
     /// Seconds between two heartbeats of an agent
     #[arg(long, env = "LIFEBOAT_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     heartbeat: u64,
+    /// Minutes between two backups of the vault's database into the store
+    #[arg(long, env = "LIFEBOAT_BACKUP_INTERVAL", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10080))]
+    backup_interval: u64,
+    /// The vault's database is lost: make it again from its newest backup in the store, or from the manifests of the store
+    #[arg(long)]
+    rebuild_from_store: bool,
     /// One line of JSON on standard output when the server is ready: addresses, fingerprint, where the passphrase is
     #[arg(long)]
     json: bool,
@@ -48,6 +54,16 @@ impl From<ServerError> for Failure {
         let (code, causes, action) = match error {
             ServerError::Replica(error) => return error.into(),
             ServerError::Port443 => (2, "--data-listen names port 443", "take the default, 9443"),
+            ServerError::DatabaseLost { .. } => (
+                6,
+                "vault.db was deleted or its disk was lost, or --data-dir is wrong",
+                "make it again: lifeboat serve --rebuild-from-store; or put vault.db back",
+            ),
+            ServerError::NothingToRebuild(_) => (
+                6,
+                "--rebuild-from-store is for a database that is lost",
+                "start without it; to go back to a backup: lifeboat vault restore; to rebuild, move vault.db away first",
+            ),
             ServerError::Io {
                 action: "listen on", ..
             } => (
@@ -74,6 +90,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let mut settings = ServerSettings::new(data_dir, args.data_listen, args.api_listen);
+    settings.backup_interval = Duration::from_secs(args.backup_interval * 60);
+    settings.rebuild = args.rebuild_from_store;
     settings.heartbeat = Duration::from_secs(args.heartbeat);
     if args.names.is_empty() {
         settings.names = own_names();

@@ -187,6 +187,23 @@ pub(super) fn check_enrolment(name: &str, machine_key: &str) -> Result<(), Vault
     Ok(())
 }
 
+/// A machine of this name that was made from its manifest, whose identity nobody knew until now.
+fn adopt_rebuilt(
+    transaction: &Transaction<'_>,
+    vault: i64,
+    name: &str,
+    machine_key: &str,
+) -> Result<Option<MachineId>, VaultError> {
+    let id = transaction
+        .query_row(
+            "UPDATE machines SET key = ?3 WHERE vault = ?1 AND name = ?2 AND key = ?4 || id RETURNING id",
+            params![vault, name, machine_key, super::rebuild::KEY_PREFIX],
+            |row| id_column(row, 0),
+        )
+        .optional()?;
+    Ok(id)
+}
+
 /// After [`check_enrolment`].
 pub(super) fn enrol(
     transaction: &Transaction<'_>,
@@ -202,6 +219,10 @@ pub(super) fn enrol(
             |row| id_column(row, 0),
         )
         .optional()?;
+    let known = match known {
+        Some(id) => Some(id),
+        None => adopt_rebuilt(transaction, vault, name, machine_key)?,
+    };
     refuse_taken_name(transaction, vault, name, known)?;
     let id = known.unwrap_or_else(MachineId::new);
     transaction.execute(
@@ -386,6 +407,9 @@ impl Vault {
                         "UPDATE machines SET inventory = ?2 WHERE id = ?1",
                         params![machine.to_string(), inventory],
                     )?;
+                    if let (None, Some(first)) = (&known.inventory, &heartbeat.inventory) {
+                        super::rebuild::first_inventory(transaction, machine, first)?;
+                    }
                 }
                 transaction.execute(
                     "UPDATE machines SET agent_version = ?2, last_heartbeat = ?3 WHERE id = ?1",

@@ -8,6 +8,7 @@
 //! All writes that belong together are one transaction, durable on return. A crash leaves the state before or after it.
 //! Times are Unix nanoseconds. Locks: the writer connection first, then `live`; nobody holds `live` and asks the database.
 mod audit;
+mod backup;
 mod changes;
 mod db;
 mod error;
@@ -20,6 +21,7 @@ mod jobs;
 mod live;
 mod machines;
 mod policies;
+mod rebuild;
 mod roles;
 mod secret;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod updates;
 mod users;
 
 pub use audit::AuditRow;
+pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};
 pub use changes::{Change, KeptAnswer};
 pub use error::VaultError;
 pub use events::{Event, NewEvent, Severity};
@@ -43,6 +46,7 @@ pub use jobs::JobRow;
 pub use live::{Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
 pub use policies::{NewPolicy, Policy};
+pub use rebuild::Adopted;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
 pub use updates::AgentUpdate;
