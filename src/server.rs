@@ -1,9 +1,10 @@
 //! The server: the roles of one process put together.
 //!
 //! Owns the data folder: `vault.db`, `pki/`, `store/`, `vms/`, `api.sock`. The store's lock keeps a second server out.
+use crate::alerts::{Dispatcher, SiteWatch};
 use crate::api::{self, ApiState};
 use crate::block::MachineId;
-use crate::configuration_server::pki::{Pki, PkiError, days_left};
+use crate::configuration_server::pki::{Pki, PkiError, days_left, ends_unix};
 use crate::configuration_server::{ControlService, DEFAULT_CLIENT_LIFE, Reconciler, Roster, accept};
 use crate::process_server::{Maintenance, ReplicationService, Sessions};
 use crate::recovery::{Parts, Runner};
@@ -40,6 +41,8 @@ pub struct ServerSettings {
     pub backup_interval: Duration,
     /// The database is lost: make it again from its newest backup, or from the manifests of the store.
     pub rebuild: bool,
+    /// `/metrics` needs no login.
+    pub metrics_public: bool,
 }
 
 impl ServerSettings {
@@ -54,6 +57,7 @@ impl ServerSettings {
             client_life: DEFAULT_CLIENT_LIFE,
             backup_interval: Duration::from_secs(3600),
             rebuild: false,
+            metrics_public: false,
         }
     }
 }
@@ -138,6 +142,15 @@ impl Server {
             roster: roster.clone(),
         };
         tasks.spawn(reconciler.run(stop.clone()));
+        let dispatcher = Dispatcher { vault: vault.clone() };
+        tasks.spawn(dispatcher.run(stop.clone()));
+        let watched = pki.clone();
+        let watch = SiteWatch {
+            vault: vault.clone(),
+            store: store.clone(),
+            certificate_days: Arc::new(move || days_left(&watched.chain_pem)),
+        };
+        tasks.spawn(watch.run(stop.clone()));
         let runner = Runner::new(Parts {
             journal: Arc::new(vault.clone()),
             store: store.clone(),
@@ -207,7 +220,7 @@ impl Server {
             }),
             self.stop.clone(),
         );
-        let router = api::router(state);
+        let router = api::router(state.with_public_metrics(settings.metrics_public));
         let tls = Arc::new(https_config(&self.pki.chain_pem, &self.pki.key_pem)?);
         let (https, stop) = (router.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -280,8 +293,14 @@ impl Server {
         self.tasks.close();
         // A peer that keeps its connection open must not keep the server from stopping.
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
-        let runner = self.runner.clone();
-        let _ = tokio::task::spawn_blocking(move || runner.shut_down()).await;
+        let (runner, vault) = (self.runner.clone(), self.vault.clone());
+        let _ = tokio::task::spawn_blocking(move || {
+            runner.shut_down();
+            if let Err(error) = vault.write_churn(crate::rt::now_unix_nanos() / 1_000_000_000) {
+                tracing::warn!(%error, "the history of churn was not written");
+            }
+        })
+        .await;
     }
 }
 
@@ -359,6 +378,10 @@ impl api::Site for SiteOf {
             data_port: self.data_address.port(),
             names: [far, near].concat(),
         })
+    }
+
+    fn certificate_ends_unix(&self) -> Option<i64> {
+        ends_unix(&self.pki.chain_pem)
     }
 
     fn machine_revoked(&self, machine: MachineId) {

@@ -17,7 +17,9 @@ install_missing \
     "/usr/share/OVMF/OVMF_CODE*.fd ovmf UEFI-for-machines" \
     "mkfs.xfs xfsprogs file-systems-under-fire" \
     "mkfs.btrfs btrfs-progs file-systems-under-fire" \
-    "mkfs.vfat dosfstools file-systems-under-fire"
+    "mkfs.vfat dosfstools file-systems-under-fire" \
+    "mcopy mtools vfat-where-the-kernel-has-none" \
+    "sfdisk fdisk partitions-of-test-disks"
 
 step() {
     echo "== $1"; shift
@@ -28,8 +30,9 @@ step() {
 
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --quiet
 if command -v cargo-deny >/dev/null; then
     step "licences and sources" cargo deny check licenses bans sources
 fi
+step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked

@@ -42,8 +42,11 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
         ("post", "/join-tokens" | "/registration-keys") => Role::Contributor,
         ("delete", "/join-tokens/{token}" | "/registration-keys/{key}") => Role::Contributor,
         ("post", "/passphrase/rotate" | "/replicated-items" | "/policies") => Role::Contributor,
+        ("post", "/alert-settings/test") => Role::Contributor,
         ("post", _) if matches!(last, "rename" | "revoke") => Role::Contributor,
-        ("put", "/replicated-items/{item}/target-settings" | "/policies/{policy}") => Role::Contributor,
+        ("put", "/replicated-items/{item}/target-settings" | "/policies/{policy}" | "/alert-settings") => {
+            Role::Contributor
+        }
         ("delete", "/replicated-items/{item}" | "/policies/{policy}") => Role::Contributor,
         // Users and roles, and whatever else there may be.
         _ => Role::Owner,
@@ -281,10 +284,10 @@ fn only_the_right_server_is_trusted() {
     let digest = ring::digest::digest(&ring::digest::SHA256, &server.certificate);
     let mut pin = [0; 32];
     pin.copy_from_slice(digest.as_ref());
-    let mut pinned = Client::new(address.clone(), Some(&Trust::Pin(pin)), None).unwrap();
+    let mut pinned = Client::new(address.clone(), Some(&Trust::Fingerprint(pin)), None).unwrap();
     assert_eq!(pinned.get::<Value>("/healthz").unwrap()["status"], "ok");
     pin[0] ^= 1;
-    let mut wrong = Client::new(address.clone(), Some(&Trust::Pin(pin)), None).unwrap();
+    let mut wrong = Client::new(address.clone(), Some(&Trust::Fingerprint(pin)), None).unwrap();
     assert!(matches!(
         wrong.get::<Value>("/healthz"),
         Err(ClientError::Unreachable { .. })
@@ -532,15 +535,13 @@ fn a_live_view_is_told_what_changes_and_catches_up() {
     let (kind, begin, _) = next(&mut stream);
     assert_eq!(kind, "hello");
     server.join("web1");
-    let (kind, _, _) = next(&mut stream);
-    assert_eq!(kind, "machine");
-    let mut event = next(&mut stream);
-    // The inventory changes the machine once more, before or after the event is told.
-    while event.0 == "machine" {
-        event = next(&mut stream);
+    // The machine changes once more with its inventory: it is told before the event, after it, or twice.
+    let (mut machine, mut joined) = (false, false);
+    while !(machine && joined) {
+        let (kind, _, data) = next(&mut stream);
+        machine |= kind == "machine";
+        joined |= kind == "event" && data.contains("MachineJoined");
     }
-    assert_eq!(event.0, "event");
-    assert!(event.2.contains("MachineJoined"), "{}", event.2);
     drop(stream);
     let mut stream = open(Some(&begin));
     let mut missed = [next(&mut stream).0, next(&mut stream).0];

@@ -6,7 +6,7 @@ use lifeboat::recovery::Journal;
 use lifeboat::vault::{LiveDisk, Role};
 use serde_json::Value;
 use site::{TestServer, until};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
@@ -365,4 +365,112 @@ fn a_closed_pipe_is_quiet() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+/// `lifeboat serve` until it is dropped.
+struct Serve {
+    child: std::process::Child,
+    ready: Value,
+}
+
+impl Serve {
+    fn start(folder: &std::path::Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+            .env_clear()
+            .args(["serve", "--json", "--name", "localhost"])
+            .args(["--data-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap();
+        until("the socket is there", || {
+            std::os::unix::net::UnixStream::connect(folder.join("api.sock")).is_ok()
+        });
+        Self { child, ready }
+    }
+
+    fn address(&self) -> String {
+        let port = self.ready["apiUrl"].as_str().unwrap();
+        let port = port.trim_end_matches('/').rsplit(':').next().unwrap();
+        format!("https://localhost:{port}")
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_first_day_with_a_real_server() {
+    let (data, config) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let person = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+            .env_clear()
+            .env("LIFEBOAT_DATA_DIR", data.path())
+            .env("LIFEBOAT_CONFIG_DIR", config.path())
+            .stdin(Stdio::null())
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let write = |name: &str, text: &str| {
+        let path = config.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let server = Serve::start(data.path());
+    let status = person(&["server", "status", "--json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["servers"][0]["state"], "Connected");
+    let old = write("old", server.ready["oneTimePassword"].as_str().unwrap());
+    let new = write("new", "correct horse battery");
+    let fingerprint = server.ready["fingerprint"].as_str().unwrap().to_owned();
+    let wrong = fingerprint.replace(&fingerprint[7..11], "0000");
+    let login = |address: &str, fingerprint: &str, password: &str| {
+        let args = ["login", "--server", address, "--fingerprint", fingerprint];
+        person(
+            &[
+                &args[..],
+                &["--password-file", password, "--new-password-file", &new],
+            ]
+            .concat(),
+        )
+    };
+    let refused = login(&server.address(), &wrong, &old);
+    assert_eq!(
+        refused.status.code(),
+        Some(8),
+        "another CA is not trusted: {refused:?}"
+    );
+    let done = login(&server.address(), &fingerprint, &old);
+    assert!(done.status.success(), "{done:?}");
+    let who = person(&["whoami", "--json"]);
+    let who: Value = serde_json::from_slice(&who.stdout).unwrap();
+    assert_eq!(
+        (&who["user"], &who["login"], &who["roles"][0]["role"]),
+        (&"admin".into(), &"session".into(), &"Owner".into())
+    );
+    let passphrase = person(&["server", "passphrase"]).stdout;
+    let rotated = person(&["server", "passphrase", "--rotate"]).stdout;
+    assert!(passphrase.len() > 10 && rotated != passphrase);
+    // Killed and started again: the password, not the one-time one, opens it.
+    drop(server);
+    assert_eq!(person(&["machine", "list"]).status.code(), Some(8));
+    let server = Serve::start(data.path());
+    assert_eq!(server.ready["oneTimePassword"], Value::Null);
+    assert_eq!(
+        login(&server.address(), &fingerprint, &old).status.code(),
+        Some(4)
+    );
+    assert!(login(&server.address(), &fingerprint, &new).status.success());
+    assert_eq!(person(&["server", "passphrase"]).stdout, rotated);
 }

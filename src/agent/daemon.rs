@@ -236,7 +236,6 @@ impl Replication {
             Err(error) => return self.ship_failed(&error),
         };
         self.board.over(&["Disconnected", "Refused"]);
-        self.book.set_clock_offset(session.clock_offset_nanos);
         for disk in disks.iter_mut().filter(|disk| !session.has_point(disk.id)) {
             disk.resynchronize();
         }
@@ -393,7 +392,7 @@ impl Replication {
         let cancel = self.book.cancel();
         let board = self.board.clone();
         let mut progress = |progress: Progress| show(&board, progress);
-        let clock = || self.book.server_clock();
+        let clock = || self.book.clock().now();
         let mut settings = CycleSettings {
             guard: self.settings.program.clone(),
             freeze_deadline: self.settings.freeze_deadline,
@@ -407,7 +406,7 @@ impl Replication {
         self.board.over(&["PointSkipped"]);
         let mut status = self.board.change();
         status.points += 1;
-        status.last_point_unix_nanos = Some(self.book.server_clock());
+        status.last_point_unix_nanos = Some(self.book.clock().now());
         status.last_freeze_micros = Some(u32::try_from(report.freeze.as_micros()).unwrap_or(u32::MAX));
         for disk in status.disks.values_mut() {
             disk.state = "Protected".to_owned();

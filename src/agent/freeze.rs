@@ -78,6 +78,7 @@ pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<File>, FreezeError> {
 }
 
 /// A guard that is ready to freeze at once.
+#[derive(Debug)]
 pub struct Guard {
     child: Child,
     mounts: Vec<File>,
@@ -86,6 +87,7 @@ pub struct Guard {
 }
 
 /// File systems are frozen as long as this lives, at most to the deadline.
+#[derive(Debug)]
 pub struct Frozen {
     guard: Guard,
     since: Instant,
@@ -134,8 +136,13 @@ impl Guard {
 
     /// Writes everything out first, so that freezing finds little to do. In the reverse order of mounting: a file
     /// system may lie in a file on another one.
-    pub fn freeze(mut self) -> Result<Frozen, FreezeError> {
+    pub fn freeze(self) -> Result<Frozen, FreezeError> {
         sync_all(&self.mounts);
+        self.freeze_without_sync()
+    }
+
+    /// For tests that need a freeze with much to write.
+    pub fn freeze_without_sync(mut self) -> Result<Frozen, FreezeError> {
         let since = Instant::now();
         self.tell(FREEZE);
         match self.answer() {
@@ -199,7 +206,8 @@ impl Frozen {
         self.guard.states.contains(&STILL)
     }
 
-    fn end(&mut self) -> Result<Duration, FreezeError> {
+    /// As [`thaw`](Self::thaw); what it used is given back when this is dropped.
+    pub(super) fn end(&mut self) -> Result<Duration, FreezeError> {
         self.ended = true;
         self.guard.tell(THAW);
         match self.guard.answer() {

@@ -1,4 +1,5 @@
 //! The heartbeat: facts up, orders down, and the certificate renewed in time.
+use super::clock::ClockSample;
 use super::identity::Identity;
 use super::join::{self, JoinError};
 use super::orders::{OrderBook, Orders};
@@ -167,8 +168,14 @@ impl Heart {
         if reply.want_inventory {
             self.inventory_sent = None;
         }
-        let middle = sent_at + (now_unix_nanos() - sent_at) / 2;
-        self.skew(reply.clock_unix_nanos.saturating_sub(middle));
+        let sample = ClockSample::new(
+            sent_at,
+            reply.received_unix_nanos,
+            reply.clock_unix_nanos,
+            now_unix_nanos(),
+        );
+        self.book.clock().add(sample);
+        self.skew(sample.offset_nanos);
         if let Some(updates) = &self.updates {
             updates.healthy();
             if let Some(order) = reply.desired.as_ref().and_then(|desired| desired.update.clone()) {
@@ -211,7 +218,6 @@ impl Heart {
     }
 
     fn skew(&self, offset_nanos: i64) {
-        self.book.set_clock_offset(offset_nanos);
         if offset_nanos.unsigned_abs() > SKEW_WARNING.as_nanos() as u64 {
             self.board.trouble(
                 "ClockSkew",

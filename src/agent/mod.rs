@@ -1,5 +1,6 @@
 //! The protected machine: what tracks, freezes and reads its disks.
 pub mod capture;
+mod clock;
 pub mod cycle;
 pub mod daemon;
 pub mod doctor;

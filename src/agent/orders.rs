@@ -1,7 +1,8 @@
 //! Desired state as last heard from the configuration server, and waking whoever works by it.
+use super::clock::ServerClock;
 use crate::block::DiskId;
 use crate::wire::proto;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,8 +60,7 @@ struct Inner {
     changed: Condvar,
     /// Ends what is under way: the orders changed under it, or the agent stops.
     cancel: Arc<AtomicBool>,
-    /// Server's clock minus this host's.
-    clock_offset_nanos: AtomicI64,
+    clock: ServerClock,
 }
 
 #[derive(Default)]
@@ -154,13 +154,9 @@ impl OrderBook {
         }
     }
 
-    pub fn set_clock_offset(&self, nanos: i64) {
-        self.0.clock_offset_nanos.store(nanos, Ordering::SeqCst);
-    }
-
-    /// Unix nanoseconds on the server's clock.
-    pub fn server_clock(&self) -> i64 {
-        crate::rt::now_unix_nanos().saturating_add(self.0.clock_offset_nanos.load(Ordering::SeqCst))
+    /// The server's clock as this host knows it.
+    pub fn clock(&self) -> &ServerClock {
+        &self.0.clock
     }
 }
 

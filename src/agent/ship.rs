@@ -57,8 +57,6 @@ pub struct Session {
     comparisons: u64,
     cancel: Arc<AtomicBool>,
     counters: Arc<ShipCounters>,
-    /// Server's clock minus this host's, as of the welcome.
-    pub clock_offset_nanos: i64,
 }
 
 #[derive(Default)]
@@ -169,13 +167,11 @@ impl Session {
         let mut client = ReplicationClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let sent_at = crate::rt::now_unix_nanos();
         let mut incoming = runtime
             .block_on(client.session(ReceiverStream::new(queue)))
             .map_err(|status| of_status(&status))?
             .into_inner();
         let welcome = runtime.block_on(welcome(&mut incoming))?;
-        let middle = sent_at + (crate::rt::now_unix_nanos() - sent_at) / 2;
         let shared = Arc::new(Shared::default());
         runtime.spawn(receive(incoming, shared.clone()));
         Ok(Self {
@@ -188,7 +184,6 @@ impl Session {
             comparisons: 0,
             cancel,
             counters,
-            clock_offset_nanos: welcome.clock_unix_nanos.saturating_sub(middle),
         })
     }
 

@@ -25,6 +25,9 @@ pub const COOKIE: &str = "__Host-lifeboat";
 /// Browsers do not let a foreign page send it without asking.
 pub const CSRF_HEADER: &str = "x-lifeboat-request";
 
+/// Shows what its caller may read; an operator of the server may open it to everybody.
+const METRICS: &str = "/metrics";
+
 const V: &str = "/api/v1/vaults/{vault}";
 
 /// (method, path below [`V`] or from the root, what it needs)
@@ -145,6 +148,13 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "+/events", Need::Role(Role::Reader)),
     ("GET", "+/events/stream", Need::Role(Role::Reader)),
     ("GET", "+/audit", Need::Role(Role::Reader)),
+    ("GET", "+/alert-settings", Need::Role(Role::Reader)),
+    ("PUT", "+/alert-settings", Need::Role(Role::Contributor)),
+    ("POST", "+/alert-settings/test", Need::Role(Role::Contributor)),
+    ("GET", "+/alert-deliveries", Need::Role(Role::Reader)),
+    ("GET", "+/health-errors", Need::Role(Role::Reader)),
+    ("GET", "+/capacity", Need::Role(Role::Reader)),
+    ("GET", METRICS, Need::User),
     ("GET", "+/users", Need::Role(Role::Reader)),
     ("POST", "+/users", Need::Role(Role::Owner)),
     ("DELETE", "+/users/{user}", Need::Role(Role::Owner)),
@@ -331,7 +341,8 @@ pub async fn check(
         return Ok(next.run(request).await);
     };
     let need = need(request.method(), matched.as_str());
-    if need == Some(Need::Nothing) {
+    let is_public = state.metrics_public && matched.as_str() == METRICS;
+    if need == Some(Need::Nothing) || (is_public && need.is_some()) {
         return Ok(next.run(request).await);
     }
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -31,8 +32,8 @@ pub enum Address {
 pub enum Trust {
     /// Its certificate is signed by one of these, PEM, and names the host.
     Ca(String),
-    /// SHA-256 of its certificate.
-    Pin([u8; 32]),
+    /// SHA-256 of its CA's certificate, which must have signed the server's own for this host; or of the server's own.
+    Fingerprint([u8; 32]),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,29 +93,42 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Accepts one certificate and no other.
+/// Accepts what one CA has signed, or one certificate, and no other.
 #[derive(Debug)]
 struct Pinned {
     digest: [u8; 32],
     provider: Arc<CryptoProvider>,
 }
 
+impl Pinned {
+    fn is_it(&self, certificate: &CertificateDer<'_>) -> bool {
+        ring::digest::digest(&ring::digest::SHA256, certificate).as_ref() == self.digest
+    }
+}
+
 impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let found = ring::digest::digest(&ring::digest::SHA256, end_entity);
-        if found.as_ref() == self.digest {
+        if self.is_it(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
-        Err(rustls::Error::General(
-            "its certificate is not the pinned one".to_owned(),
-        ))
+        let unknown = || rustls::Error::from(rustls::CertificateError::UnknownIssuer);
+        let ca = intermediates
+            .iter()
+            .find(|certificate| self.is_it(certificate))
+            .ok_or_else(unknown)?;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+            .build()
+            .map_err(|_| unknown())?;
+        verifier.verify_server_cert(end_entity, &[], server_name, ocsp, now)
     }
 
     fn verify_tls12_signature(
@@ -169,7 +183,7 @@ fn tls(trust: &Trust) -> Result<rustls::ClientConfig, ClientError> {
             }
             builder.with_root_certificates(roots).with_no_client_auth()
         }
-        Trust::Pin(digest) => builder
+        Trust::Fingerprint(digest) => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Pinned {
                 digest: *digest,

@@ -5,6 +5,8 @@
 //! database already. Calls of the vault, the runner and the store block, so they run on blocking threads ([`ApiState::run`]).
 mod access;
 mod agent_update;
+mod alerts;
+mod capacity;
 pub mod client;
 mod events;
 mod failover;
@@ -14,6 +16,7 @@ mod invitations;
 mod items;
 mod jobs;
 mod machines;
+mod metrics;
 mod model;
 mod policies;
 mod problem;
@@ -87,6 +90,8 @@ pub struct ApiState {
     pub site: Arc<dyn Site>,
     /// Ends live views, so that a stop of the server does not wait for them.
     pub shutdown: CancellationToken,
+    /// `/metrics` needs no login.
+    metrics_public: bool,
     passwords: Arc<Semaphore>,
     keys_in_use: Arc<Mutex<HashSet<(String, String)>>>,
 }
@@ -116,9 +121,16 @@ impl ApiState {
             store,
             site,
             shutdown,
+            metrics_public: false,
             passwords: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)),
             keys_in_use: Arc::default(),
         }
+    }
+
+    /// Opens `/metrics` to everybody, or not.
+    pub fn with_public_metrics(mut self, public: bool) -> Self {
+        self.metrics_public = public;
+        self
     }
 
     /// Runs what blocks on a thread for it.
@@ -177,7 +189,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Jobs"), (name = "Events"), (name = "Users")
+        (name = "Policies"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -230,6 +242,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(events::audit))
+        .routes(routes!(alerts::settings, alerts::set))
+        .routes(routes!(alerts::test))
+        .routes(routes!(alerts::deliveries))
+        .routes(routes!(alerts::health_errors))
+        .routes(routes!(capacity::capacity))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::remove))
         .routes(routes!(users::reset_password))

@@ -70,6 +70,10 @@ pub trait Site: Send + Sync {
     fn ca_pem(&self) -> String;
     /// What a machine needs to find this server and to know that it is the right one.
     fn way_in(&self) -> Result<WayIn, SiteError>;
+    /// End of the server's own certificate, Unix seconds.
+    fn certificate_ends_unix(&self) -> Option<i64> {
+        None
+    }
     /// The vault has revoked the machine's certificates: end its connections.
     fn machine_revoked(&self, machine: MachineId);
     /// A job or an order was written: look now, not at the next tick.

@@ -22,6 +22,8 @@ pub enum AgentCommand {
     Join(JoinArgs),
     /// Replicate by the server's orders until stopped (what the service runs)
     Run(RunArgs),
+    /// Without a server: make recovery points of disks in use in a store on this host
+    Replicate(super::replicate::ReplicateArgs),
     /// What the running agent does
     Status(StateArgs),
     /// Check the prerequisites of a protected machine (exit code 3 when one is not met)
@@ -203,6 +205,7 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
     match command {
         AgentCommand::Join(args) => join(&args),
         AgentCommand::Run(args) => run_agent(&args),
+        AgentCommand::Replicate(args) => super::replicate::run(&args),
         AgentCommand::Status(args) => status(&args),
         AgentCommand::Doctor(args) => run_doctor(&args),
         AgentCommand::Install(args) => install(&args),
@@ -318,6 +321,7 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
         freeze_deadline: Duration::from_millis(args.freeze_deadline),
     };
     tracing::info!(name = %identity.name, server = %identity.server, "agent started");
+    crate::rt::supervisor::notify("READY=1");
     daemon::run_updatable(settings, identity, runtime.handle(), stop, Some(updates.clone()))
         .map_err(|error| super::failure::failed("go on", &error))?;
     match updates.change_over().map_err(update_failed)? {
@@ -428,37 +432,11 @@ fn print_check(check: &Check) {
     }
 }
 
+/// The unit of the package, for an executable and a folder of state elsewhere.
 fn unit(state: &Path) -> String {
-    format!(
-        "[Unit]
-Description=Lifeboat mobility agent
-After=network-online.target
-Wants=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-# By the previous executable, after an update: brings itself back when the new one does not prove itself.
-ExecStartPre=-/usr/local/bin/lifeboat.previous agent update-check --state-dir {0}
-ExecStart=/usr/local/bin/lifeboat agent run --state-dir {0}
-Restart=always
-RestartSec=2
-Nice=5
-IOSchedulingClass=best-effort
-IOSchedulingPriority=6
-CPUWeight=50
-MemoryHigh=192M
-OOMScoreAdjust=-500
-LimitMEMLOCK=infinity
-PrivateTmp=yes
-ProtectHome=yes
-NoNewPrivileges=yes
-RestrictRealtime=yes
-
-[Install]
-WantedBy=multi-user.target
-",
-        state.display()
-    )
+    include_str!("../../packaging/lifeboat-agent.service")
+        .replace("/usr/bin/", "/usr/local/bin/")
+        .replace("/var/lib/lifeboat-agent", &state.display().to_string())
 }
 
 /// Safe to repeat: replaces the executable and the unit, restarts the service.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 #[command(after_help = "Examples:
   lifeboat login --server https://vault:8443 --ca-file ca.pem
-  lifeboat login --server https://vault:8443 --pin 3b1f... --user op --password-file pw
+  lifeboat login --server https://vault:8443 --fingerprint sha256:3b1f... --user op --password-file pw
 
 The session is kept in ~/.config/lifeboat/login.json, readable for its user only.")]
 pub struct LoginArgs {
@@ -65,15 +65,15 @@ pub fn login(args: &LoginArgs) -> Result<(), Failure> {
         let change = json!({ "currentPassword": password, "newPassword": new });
         client.request(Method::POST, "/api/v1/password", Some(&change), &[])?;
     }
-    let (ca_pem, pin) = match trust {
+    let (ca_pem, fingerprint) = match trust {
         Some(Trust::Ca(pem)) => (Some(pem), None),
-        Some(Trust::Pin(pin)) => (None, Some(hex::encode(pin))),
+        Some(Trust::Fingerprint(digest)) => (None, Some(format!("sha256:{}", hex::encode(digest)))),
         None => (None, None),
     };
     let path = save(&SavedLogin {
         server,
         ca_pem,
-        pin,
+        fingerprint,
         token,
     })?;
     done(

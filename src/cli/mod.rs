@@ -2,6 +2,8 @@
 mod agent;
 mod agent_update;
 mod documents;
+mod alert;
+mod capacity;
 mod event;
 mod failover;
 mod failure;
@@ -14,6 +16,7 @@ mod policy;
 mod protect;
 mod recovery_point;
 mod remote;
+mod replicate;
 mod serve;
 mod server;
 mod size;
@@ -65,6 +68,10 @@ enum Command {
     Job(job::JobArgs),
     /// What happened
     Event(event::EventArgs),
+    /// What is wrong now; who is told of it, by e-mail and webhook
+    Alert(alert::AlertArgs),
+    /// Bandwidth and disk space that the site needs, and what if it were otherwise
+    Capacity(capacity::CapacityArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
     /// The site: status, passphrase, join tokens
@@ -118,6 +125,8 @@ pub fn run() -> u8 {
             | Command::Lab(_)
             | Command::Completions(_)
             | Command::Man(_)
+            | Command::LabWorkload(_)
+            | Command::LabGuest(_)
     );
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
@@ -128,6 +137,8 @@ pub fn run() -> u8 {
         Command::Failover(args) => failover::run(&args),
         Command::Job(args) => job::run(&args),
         Command::Event(args) => event::run(&args),
+        Command::Alert(args) => alert::run(&args),
+        Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Vault(args) => vault::run(&args),

@@ -105,7 +105,7 @@ fn wait_for_protection(
                         code: 1,
                         message: format!("{name}: {status}"),
                         causes: "the agent or the store gave up".into(),
-                        action: "see why: lifeboat machine show; lifeboat event list".into(),
+                        action: format!("see why: lifeboat machine show {name}; lifeboat event list").into(),
                     });
                 }
                 _ => {}

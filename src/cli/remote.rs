@@ -31,15 +31,16 @@ pub struct Remote {
         help_heading = "Server"
     )]
     pub ca_file: Option<PathBuf>,
-    /// SHA-256 of the server's certificate, in place of --ca-file
+    /// Fingerprint of the server's CA, as `lifeboat serve` prints it, in place of --ca-file
     #[arg(
         long,
         global = true,
-        env = "LIFEBOAT_PIN",
-        value_name = "HEX",
+        env = "LIFEBOAT_FINGERPRINT",
+        value_name = "sha256:HEX",
+        conflicts_with = "ca_file",
         help_heading = "Server"
     )]
-    pub pin: Option<String>,
+    pub fingerprint: Option<String>,
     /// File with an API token. Default: that of the last login. Also LIFEBOAT_TOKEN
     #[arg(
         long,
@@ -69,7 +70,7 @@ pub struct Remote {
 pub struct SavedLogin {
     pub server: String,
     pub ca_pem: Option<String>,
-    pub pin: Option<String>,
+    pub fingerprint: Option<String>,
     pub token: String,
 }
 
@@ -112,7 +113,7 @@ fn read_file(what: &str, path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| super::failure::on_file(what, path, error))
 }
 
-pub fn pin_bytes(text: &str) -> Result<[u8; 32], Failure> {
+pub fn fingerprint_bytes(text: &str) -> Result<[u8; 32], Failure> {
     let digits: String = text
         .trim()
         .trim_start_matches("sha256:")
@@ -124,8 +125,8 @@ pub fn pin_bytes(text: &str) -> Result<[u8; 32], Failure> {
         .and_then(|bytes| bytes.try_into().ok())
         .ok_or_else(|| {
             usage(
-                "--pin is a SHA-256 in hexadecimal",
-                "the server prints it at its start",
+                "a fingerprint is sha256: and 64 hexadecimal digits",
+                "lifeboat serve prints it at its start",
             )
         })
 }
@@ -133,8 +134,8 @@ pub fn pin_bytes(text: &str) -> Result<[u8; 32], Failure> {
 impl Remote {
     /// Trust from the flags.
     pub fn trust(&self) -> Result<Option<Trust>, Failure> {
-        if let Some(pin) = &self.pin {
-            return Ok(Some(Trust::Pin(pin_bytes(pin)?)));
+        if let Some(fingerprint) = &self.fingerprint {
+            return Ok(Some(Trust::Fingerprint(fingerprint_bytes(fingerprint)?)));
         }
         match &self.ca_file {
             Some(path) => Ok(Some(Trust::Ca(read_file("read", path)?))),
@@ -156,9 +157,9 @@ impl Remote {
         if trust.is_none()
             && let Some(saved) = &saved
         {
-            trust = match (&saved.ca_pem, &saved.pin) {
+            trust = match (&saved.ca_pem, &saved.fingerprint) {
                 (Some(pem), _) => Some(Trust::Ca(pem.clone())),
-                (None, Some(pin)) => Some(Trust::Pin(pin_bytes(pin)?)),
+                (None, Some(fingerprint)) => Some(Trust::Fingerprint(fingerprint_bytes(fingerprint)?)),
                 (None, None) => None,
             };
         }
@@ -250,8 +251,8 @@ impl From<ClientError> for Failure {
             ),
             ClientError::NoTrust => (
                 2,
-                "neither --ca-file nor --pin was given, and there is no login for this server",
-                "give --ca-file FILE or --pin HEX; lifeboat login keeps it for later",
+                "neither --ca-file nor --fingerprint was given, and there is no login for this server",
+                "give --ca-file FILE or --fingerprint sha256:HEX; lifeboat login keeps it for later",
             ),
             ClientError::Unreachable { .. } => (
                 8,
@@ -427,9 +428,9 @@ mod tests {
         let hex = "ab".repeat(32);
         let colons = vec!["AB"; 32].join(":");
         for text in [hex.clone(), format!("sha256:{hex}"), colons] {
-            assert_eq!(pin_bytes(&text).unwrap(), [0xab; 32]);
+            assert_eq!(fingerprint_bytes(&text).unwrap(), [0xab; 32]);
         }
-        assert!(pin_bytes("abcd").is_err());
+        assert!(fingerprint_bytes("abcd").is_err());
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub struct ServeArgs {
     /// The vault's database is lost: make it again from its newest backup in the store, or from the manifests of the store
     #[arg(long)]
     rebuild_from_store: bool,
+    /// Show /metrics without a login to whoever reaches the HTTPS port
+    #[arg(long, env = "LIFEBOAT_METRICS_PUBLIC")]
+    metrics_public: bool,
     /// One line of JSON on standard output when the server is ready: addresses, fingerprint, where the passphrase is
     #[arg(long)]
     json: bool,
@@ -93,6 +96,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     settings.backup_interval = Duration::from_secs(args.backup_interval * 60);
     settings.rebuild = args.rebuild_from_store;
     settings.heartbeat = Duration::from_secs(args.heartbeat);
+    settings.metrics_public = args.metrics_public;
     if args.names.is_empty() {
         settings.names = own_names();
     } else {
@@ -108,7 +112,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         if args.json {
             super::store::say(&ready(&server).to_string());
         }
+        crate::rt::supervisor::notify("READY=1");
         super::until_signalled().await;
+        crate::rt::supervisor::notify("STOPPING=1");
         eprintln!("stopping; running machines go on running");
         server.stop().await;
         Ok(())

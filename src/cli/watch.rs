@@ -212,11 +212,11 @@ pub fn job(client: &mut Client, remote: &Remote, id: &str, timeout: Option<u64>)
 
 fn ended(job: Value) -> Result<Value, Failure> {
     let error = &job["error"];
-    let or = |said: String, otherwise: &'static str| -> Cow<'static, str> {
-        if said.is_empty() {
-            otherwise.into()
+    let told = |text: String, other: &'static str| -> Cow<'static, str> {
+        if text.is_empty() {
+            other.into()
         } else {
-            said.into()
+            text.into()
         }
     };
     match job["state"].as_str() {
@@ -230,8 +230,8 @@ fn ended(job: Value) -> Result<Value, Failure> {
         _ => Err(Failure {
             code: 1,
             message: format!("{} failed: {}", title(&job), text(error, "message")),
-            causes: or(text(error, "possibleCauses"), "see its tasks"),
-            action: or(
+            causes: told(text(error, "possibleCauses"), "see its tasks"),
+            action: told(
                 text(error, "recommendedAction"),
                 "see its tasks: lifeboat job show",
             ),

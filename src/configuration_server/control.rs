@@ -161,12 +161,13 @@ impl ControlService {
         Ok(issued)
     }
 
+    /// `now`: when the request arrived.
     fn heartbeat_now(
         &self,
         machine: MachineId,
         request: HeartbeatRequest,
+        now: i64,
     ) -> Result<HeartbeatReply, Refused> {
-        let now = now_unix_nanos();
         let inventory = match request.inventory_json.len() {
             0 => None,
             len if len > INVENTORY_BYTES_MAX => None,
@@ -226,7 +227,8 @@ impl ControlService {
             None => None,
         };
         Ok(HeartbeatReply {
-            clock_unix_nanos: now,
+            received_unix_nanos: now,
+            clock_unix_nanos: now_unix_nanos(),
             desired: Some(desired),
             heartbeat_seconds: u32::try_from(self.heartbeat.as_secs().max(1)).unwrap_or(5),
             want_inventory,
@@ -360,11 +362,12 @@ impl Control for ControlService {
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatReply>, Status> {
+        let now = now_unix_nanos();
         let (machine, serial) = caller(&request)?;
         let (this, request) = (self.clone(), request.into_inner());
         let reply = blocking(move || {
             this.roster.authenticate(machine, &serial)?;
-            this.heartbeat_now(machine, request)
+            this.heartbeat_now(machine, request, now)
         });
         Ok(Response::new(reply.await?.map_err(|refused| refused.status())?))
     }

@@ -294,9 +294,14 @@ fn ends_after(chain_pem: &str, limit: SystemTime) -> bool {
 
 /// Days until the server's own certificate ends.
 pub fn days_left(chain_pem: &str) -> Option<i64> {
+    Some((ends_unix(chain_pem)? - unix(SystemTime::now())) / DAY.as_secs() as i64)
+}
+
+/// When it ends, Unix seconds.
+pub fn ends_unix(chain_pem: &str) -> Option<i64> {
     let chain = certificates(chain_pem).ok()?;
     let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
-    Some((certificate.validity().not_after.timestamp() - unix(SystemTime::now())) / DAY.as_secs() as i64)
+    Some(certificate.validity().not_after.timestamp())
 }
 
 #[cfg(test)]

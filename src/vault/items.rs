@@ -102,15 +102,19 @@ pub(super) fn item(transaction: &Transaction<'_>, machine: MachineId) -> Result<
 /// Writes the item under the revision it was read with.
 pub(super) fn put_item(transaction: &Transaction<'_>, item: &Item) -> Result<(), JournalError> {
     let machine = item.machine.to_string();
-    let stored: Option<u64> = transaction
-        .prepare_cached("SELECT revision FROM items WHERE machine = ?1")
-        .and_then(|mut statement| statement.query_row([&machine], |row| row.get(0)).optional())
+    let stored: Option<(u64, String)> = transaction
+        .prepare_cached("SELECT revision, protection FROM items WHERE machine = ?1")
+        .and_then(|mut statement| {
+            statement
+                .query_row([&machine], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
         .map_err(VaultError::from)?;
-    match stored {
+    let before = match stored {
         None => return Err(JournalError::NoItem(item.machine)),
-        Some(revision) if revision != item.revision => return Err(JournalError::Conflict),
-        Some(_) => {}
-    }
+        Some((revision, _)) if revision != item.revision => return Err(JournalError::Conflict),
+        Some((_, before)) => before,
+    };
     let run = || -> Result<(), VaultError> {
         transaction.execute(
             "UPDATE machines SET generation = max(generation, ?2) WHERE id = ?1",
@@ -129,6 +133,24 @@ pub(super) fn put_item(transaction: &Transaction<'_>, item: &Item) -> Result<(),
                 word(&item.protection)?,
                 serde_json::to_string(item)?
             ])?;
+        // Whoever records it; a failover that was abandoned is not news.
+        let began = matches!(
+            before.as_str(),
+            "EnablingProtection" | "InitialReplicationInProgress" | "InitialReplicationFailed"
+        );
+        if item.protection == ProtectionState::Protected && began {
+            events::information(
+                transaction,
+                events::vault_of(transaction, item.machine)?,
+                "Protected",
+                Some(item.machine),
+                None,
+                &format!(
+                    "{} is protected: its initial replication is complete and its first recovery point is at the target",
+                    item.name
+                ),
+            )?;
+        }
         Ok(())
     };
     Ok(run()?)
@@ -567,7 +589,7 @@ impl Vault {
         })
     }
 
-    pub(super) fn all_items(&self) -> Result<Vec<ItemRow>, VaultError> {
+    pub fn all_items(&self) -> Result<Vec<ItemRow>, VaultError> {
         self.read(|transaction| {
             let rows = transaction
                 .prepare_cached(&item_sql("ORDER BY machines.name"))?
@@ -648,15 +670,4 @@ impl Journal for Vault {
             other => other.into(),
         })
     }
-}
-
-/// Tells of a state that an item has reached.
-pub(super) fn protection_event(
-    transaction: &Transaction<'_>,
-    machine: MachineId,
-    code: &str,
-    message: &str,
-) -> Result<(), VaultError> {
-    let vault = events::vault_of(transaction, machine)?;
-    events::information(transaction, vault, code, Some(machine), None, message)
 }

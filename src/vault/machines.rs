@@ -315,6 +315,25 @@ impl Vault {
         })
     }
 
+    /// Reads when the newest certificate of each machine ends, for its health.
+    pub fn look_at_certificates(&self) -> Result<(), VaultError> {
+        let ends: Vec<(MachineId, i64, i64)> = self.read(|transaction| {
+            let rows = transaction
+                .prepare_cached(
+                    "SELECT machine, issued, not_after_unix FROM certificates AS newest WHERE number = (
+                         SELECT max(number) FROM certificates WHERE machine = newest.machine)",
+                )?
+                .query_map([], |row| Ok((id_column(row, 0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<_, _>>()?;
+            Ok(rows)
+        })?;
+        for (machine, issued, until) in ends {
+            let from = issued / 1_000_000_000;
+            self.with_live(machine, |live| live.signs.certificate = Some((from, until)));
+        }
+        Ok(())
+    }
+
     pub fn certificate_status(
         &self,
         machine: MachineId,

@@ -359,7 +359,6 @@ fn health_comes_and_goes_with_events() {
         .keep(&sealed(id, now, Consistency::CrashConsistent))
         .unwrap();
     vault.report(sealed(id, now, Consistency::CrashConsistent));
-    let mut known = HashMap::new();
     let codes = |now| -> Vec<&'static str> {
         replication_health(&vault.item_row(id).unwrap(), &vault.live(id), now)
             .errors
@@ -370,16 +369,22 @@ fn health_comes_and_goes_with_events() {
     let minute = 60_000_000_000;
     assert_eq!(codes(now), [""; 0]);
     assert_eq!(codes(now + 2 * minute), ["NoHeartbeat"]);
-    assert_eq!(codes(now + 16 * minute), ["NoHeartbeat", "RpoExceeded"]);
-    assert_eq!(codes(now + 61 * minute), ["NoHeartbeat", "NoRecoveryPoint"]);
+    assert_eq!(
+        codes(now + 16 * minute),
+        ["NoHeartbeat", "RpoExceeded", "ReplicationStalled"]
+    );
+    assert_eq!(
+        codes(now + 61 * minute),
+        ["NoHeartbeat", "NoRecoveryPoint", "ReplicationStalled"]
+    );
     vault.report(Fact::StoreFull {
         machine: id,
         message: "no space left".to_owned(),
     });
-    vault.tell_of_health(&mut known, now).unwrap();
-    vault.tell_of_health(&mut known, now).unwrap();
+    vault.tell_of_health(now).unwrap();
+    vault.tell_of_health(now).unwrap();
     vault.report(Fact::StoreHasRoom { machine: id });
-    vault.tell_of_health(&mut known, now).unwrap();
+    vault.tell_of_health(now).unwrap();
     let told: Vec<_> = vault
         .events(DEFAULT_VAULT, Some(id), None, 100)
         .unwrap()
@@ -569,4 +574,24 @@ fn old_changes_are_forgotten_in_heaps() {
     assert_eq!(last - first + 1, facts::CHANGES_KEPT);
     vault.forget_old_changes().unwrap();
     assert_eq!(vault.change_bounds(DEFAULT_VAULT).unwrap(), (first, last));
+}
+
+/// Without the right index each look at an item would read every job that the machine ever had.
+#[test]
+fn open_jobs_are_found_by_their_own_index() {
+    let (_folder, vault) = vault();
+    for sql in [
+        "SELECT body FROM jobs WHERE is_over = 0 AND machine = ?1 ORDER BY created, id",
+        "SELECT body FROM jobs WHERE is_over = 0 ORDER BY created, id",
+    ] {
+        let plan: String = vault
+            .read(|transaction| {
+                let mut statement = transaction.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let parameters: &[&dyn rusqlite::ToSql] = &[&"x"];
+                let used = &parameters[..statement.parameter_count()];
+                Ok(statement.query_row(used, |row| row.get("detail"))?)
+            })
+            .unwrap();
+        assert!(plan.contains("jobs_open"), "{plan}");
+    }
 }

@@ -82,7 +82,7 @@ CREATE TABLE jobs (
 ) STRICT;
 CREATE INDEX jobs_of_machine ON jobs (machine, id);
 CREATE INDEX jobs_by_state ON jobs (state, id);
-CREATE INDEX jobs_open ON jobs (id) WHERE is_over = 0;
+CREATE INDEX jobs_open ON jobs (machine, created, id) WHERE is_over = 0;
 
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
