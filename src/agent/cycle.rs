@@ -213,6 +213,11 @@ impl ProtectedDisk {
         self.source.was_lost()
     }
 
+    /// [`PointId::mark`] of the last point that was sealed of it; 0: none since tracking began.
+    pub fn last_point(&self) -> u64 {
+        self.source.last_point()
+    }
+
     /// Protection ends: nothing is tracked any more.
     pub fn forget(self) {
         self.source.forget();
@@ -332,7 +337,7 @@ pub fn run(
     for disk in disks.iter_mut() {
         disk.acknowledge_below(u64::MAX);
         if !disk.source.has_gaps() {
-            disk.source.compared();
+            disk.source.compared(point);
         }
     }
     Ok(CycleReport {
