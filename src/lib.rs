@@ -14,6 +14,7 @@ pub mod target;
 pub mod recovery;
 pub mod vault;
 pub mod configuration_server;
+pub mod web;
 pub mod api;
 pub mod server;
 pub mod lab;
