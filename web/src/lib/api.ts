@@ -31,9 +31,6 @@ const own: Middleware = {
   onRequest({ request }) {
     // Foreign pages cannot send it: the server asks for it besides the cookie.
     request.headers.set('x-lifeboat-request', '1');
-    if (request.method === 'POST' && !request.headers.has('idempotency-key')) {
-      request.headers.set('idempotency-key', crypto.randomUUID());
-    }
     return request;
   },
   onResponse({ response, request }) {

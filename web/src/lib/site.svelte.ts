@@ -35,6 +35,18 @@ export function upsert<T extends { id: string | number }>(list: T[], entry: T, f
   return fresh === 'first' ? [entry, ...list] : [...list, entry];
 }
 
+const SESSION = 'lifeboat-session';
+function remember(there: boolean) {
+  try {
+    if (there) localStorage.setItem(SESSION, '1');
+    else localStorage.removeItem(SESSION);
+  } catch { /* storage is switched off */ }
+}
+/** Null: not known. */
+function remembered(): boolean | null {
+  try { return localStorage.getItem(SESSION) !== null; } catch { return null; }
+}
+
 class Site {
   /** False until the server said who is here. */
   asked = $state(false);
@@ -76,6 +88,7 @@ class Site {
       if (this.who) this.ended = true;
       this.stop();
       this.who = null;
+      remember(false);
     });
   }
 
@@ -88,13 +101,22 @@ class Site {
     return this.items.find((item) => item.name === name || item.id === name);
   }
 
+  /** Without a session that this browser knows of, asking would only be refused. */
+  async begin() {
+    if (remembered() === false) this.asked = true;
+    else await this.whoami();
+  }
+
   async whoami() {
     try {
       this.who = await ok(api.GET('/api/v1/whoami'));
       this.ended = false;
+      remember(true);
       if (!this.who.mustChangePassword) this.start();
     } catch (error) {
-      if (problemOf(error).status === 0) throw error;
+      const { status } = problemOf(error);
+      if (status === 401) remember(false);
+      else throw error;
     } finally {
       this.asked = true;
     }
@@ -105,6 +127,7 @@ class Site {
     await ok(api.POST('/api/v1/logout'));
     this.who = null;
     this.ended = false;
+    remember(false);
   }
 
   start() {
