@@ -10,6 +10,7 @@
 mod alert_settings;
 mod alerts;
 mod audit;
+mod backup;
 mod capacity;
 mod changes;
 mod churn;
@@ -18,6 +19,7 @@ mod error;
 mod events;
 mod facts;
 mod health;
+mod invitations;
 mod health_log;
 mod health_signs;
 mod items;
@@ -25,10 +27,12 @@ mod jobs;
 mod live;
 mod machines;
 mod policies;
+mod rebuild;
 mod roles;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod updates;
 mod users;
 
 pub use alerts::{
@@ -36,6 +40,7 @@ pub use alerts::{
     EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback, webhook_address,
 };
 pub use audit::AuditRow;
+pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};
 pub use capacity::{Series, growth_rate, seconds_until_full};
 pub use changes::{Change, KeptAnswer};
 pub use churn::{ChurnSlot, HOUR_SECONDS, SLOT_SECONDS, StoreSample};
@@ -44,6 +49,9 @@ pub use events::{Event, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
 pub use health_log::OpenHealthError;
 pub use health_signs::{Hop, Signs, stalled_hop};
+pub use invitations::{
+    Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, NewInvitation, REGISTRATION_KEY_LIFE,
+};
 pub use items::{
     ItemDisk, ItemRow, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
     TASK_STOP_REPLICATION, default_target, scenario,
@@ -52,8 +60,10 @@ pub use jobs::JobRow;
 pub use live::{Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
 pub use policies::{NewPolicy, Policy};
+pub use rebuild::Adopted;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
+pub use updates::AgentUpdate;
 pub use users::{ADMINISTRATOR, Principal, TokenRow, UserRow};
 
 use crate::block::MachineId;
