@@ -428,7 +428,7 @@ fn check_secrets(
     if let Some(email) = &new.email {
         let has = secret(transaction, vault, &Channel::Email)?.is_some();
         if email.user.is_some() && !has {
-            return invalid("email.password", "it belongs to a user");
+            return invalid("email.password", "needed, because a user is named");
         }
         // Who may change the settings need not know the password: it must not be sent to a server of their choice.
         if has && goes_elsewhere(old, new) && !secrets.contains_key(&Channel::Email) {
