@@ -13,6 +13,7 @@ pub mod export;
 pub mod target;
 pub mod recovery;
 pub mod vault;
+pub mod alerts;
 pub mod configuration_server;
 pub mod web;
 pub mod api;

@@ -17,7 +17,24 @@ install_missing \
     "/usr/share/OVMF/OVMF_CODE*.fd ovmf UEFI-for-machines" \
     "mkfs.xfs xfsprogs file-systems-under-fire" \
     "mkfs.btrfs btrfs-progs file-systems-under-fire" \
-    "mkfs.vfat dosfstools file-systems-under-fire"
+    "mkfs.vfat dosfstools file-systems-under-fire" \
+    "mcopy mtools vfat-where-the-kernel-has-none" \
+    "sfdisk fdisk partitions-of-test-disks" \
+    "promtool prometheus judges-/metrics-and-the-alert-rules" \
+    "/usr/lib/python3*/ensurepip/__init__.py python3-venv mail-server-for-tests"
+
+# Debian's package starts a server that nobody asked for.
+if command -v systemctl >/dev/null && systemctl is-active --quiet prometheus 2>/dev/null; then
+    systemctl disable --quiet --now prometheus
+fi
+# A mail server to send alerts to.
+venv=${LIFEBOAT_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-test-venv}
+if ! "$venv/bin/python" -c 'import aiosmtpd' 2>/dev/null; then
+    echo "making $venv with aiosmtpd: mail server for tests"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet 'aiosmtpd==1.4.*'
+fi
+export LIFEBOAT_TEST_PYTHON=$venv/bin/python
 
 step() {
     echo "== $1"; shift
@@ -28,8 +45,9 @@ step() {
 
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --quiet
 if command -v cargo-deny >/dev/null; then
     step "licences and sources" cargo deny check licenses bans sources
 fi
+step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked

@@ -78,8 +78,10 @@ impl Site {
             let whole = len.div_ceil(4096) * 4096;
             reader.read(at / 4096, &mut disk[..whole]).unwrap();
             image.read_at(at, &mut stored[..len]).unwrap();
-            let wrong = (0..len).find(|&index| disk[index] != stored[index]);
-            assert_eq!(wrong.map(|index| at + index as u64), None, "after {what}");
+            if disk[..len] != stored[..len] {
+                let wrong = (0..len).find(|&index| disk[index] != stored[index]);
+                panic!("after {what}: byte {} differs", at + wrong.unwrap() as u64);
+            }
         }
     }
 }
@@ -363,4 +365,23 @@ fn another_device_begins_anew() {
     let second = LoopDisk::attach(&folder.path().join("two"), 8 << 20);
     assert!(EbpfSource::open(&second.0, id).unwrap().was_lost());
     assert!(EbpfSource::open(&folder.path().join("two"), id).is_err());
+}
+
+/// The kernel says how often it did not run the program that notes writes; that must be readable, or gaps would go
+/// unnoticed.
+#[test]
+fn the_kernels_account_of_the_program_is_read() {
+    if lacks_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disk = LoopDisk::attach(&folder.path().join("disk"), 8 << 20);
+    let id = DiskId::new();
+    let _pins = Pins::of(id);
+    let mut source = EbpfSource::open(&disk.0, id).unwrap();
+    assert!(source.misses().is_some());
+    source.compared(lifeboat::block::PointId::new());
+    assert!(!source.was_lost() && !source.has_gaps());
+    source.doubt();
+    assert!(source.was_lost() && !source.has_gaps());
 }

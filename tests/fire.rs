@@ -13,6 +13,7 @@ use lifeboat::replica::{At, Store, VaultKey};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -142,6 +143,7 @@ fn worker() {
         counter: &counter,
         rests: *rests == "true",
         by_tools: by_tools(*rests == "true"),
+        parent: std::os::unix::process::parent_id(),
     };
     counter.active().fetch_add(1, Ordering::SeqCst);
     match *name {
@@ -165,12 +167,14 @@ struct Scene<'a> {
     counter: &'a Counter,
     rests: bool,
     by_tools: bool,
+    parent: u32,
 }
 
 impl Scene<'_> {
     /// The load is bounded: a disk that changes faster than it can be copied gets no points, by design.
     fn pace(&self) {
         std::thread::sleep(Duration::from_millis(4));
+        support::end_with_parent(self.parent);
         if !self.rests || !is_rest() {
             return;
         }
@@ -253,6 +257,8 @@ impl Worker {
             .args(["--exact", "worker", "--nocapture"])
             .env(ORDERS, orders)
             .stdout(Stdio::null())
+            // The programs that it starts go with it.
+            .process_group(0)
             .spawn()
             .unwrap();
         Self(child)
@@ -261,7 +267,10 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // Its number is not given to another process before it was waited for.
+        if let Some(group) = rustix::process::Pid::from_raw(self.0.id() as i32) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         let _ = self.0.wait();
     }
 }

@@ -145,7 +145,7 @@ fn a_killed_guard_is_replaced_by_the_agent() {
 }
 
 #[test]
-fn a_file_system_that_cannot_be_frozen_is_said_and_the_others_are_thawed() {
+fn a_file_system_that_cannot_be_frozen_is_said_and_the_others_are_frozen() {
     if lacks_root() {
         return;
     }
@@ -155,7 +155,7 @@ fn a_file_system_that_cannot_be_frozen_is_said_and_the_others_are_thawed() {
         .unwrap()
         .freeze()
         .unwrap();
-    assert_eq!((frozen.is_still(0), frozen.is_still(1)), (true, false));
+    assert!(frozen.is_still(0) && !frozen.is_still(1));
     let write = fixture.begin_write("a");
     assert!(write.recv_timeout(Duration::from_millis(300)).is_err());
     frozen.thaw().unwrap();
@@ -163,22 +163,57 @@ fn a_file_system_that_cannot_be_frozen_is_said_and_the_others_are_thawed() {
 }
 
 #[test]
-fn what_another_program_froze_is_refused_and_stays_frozen() {
+fn what_another_program_froze_is_refused_and_left_frozen() {
     if lacks_root() {
         return;
     }
-    let fixture = Fixture::new();
-    let theirs = fixture.mount.0.to_str().unwrap();
-    ok("fsfreeze", &["--freeze", theirs]);
-    let refused = Guard::spawn(program(), &fixture.mounts(), PATIENCE)
-        .unwrap()
-        .freeze();
-    let write = fixture.begin_write("a");
-    let held = write.recv_timeout(Duration::from_millis(300)).is_err();
-    ok("fsfreeze", &["--unfreeze", theirs]);
+    let (fixture, other) = (Fixture::new(), Fixture::new());
+    ok("fsfreeze", &["--freeze", other.mount.0.to_str().unwrap()]);
+    let mounts = [other.mount.0.clone(), fixture.mount.0.clone()];
+    let guard = Guard::spawn(program(), &mounts, PATIENCE).unwrap();
+    let refused = guard.freeze();
+    let held = other
+        .begin_write("a")
+        .recv_timeout(Duration::from_millis(300))
+        .is_err();
+    ok("fsfreeze", &["--unfreeze", other.mount.0.to_str().unwrap()]);
     assert!(matches!(refused, Err(FreezeError::Refused)));
-    assert!(held, "the freeze of another program was ended");
-    write.recv_timeout(PATIENCE).unwrap();
+    assert!(held, "the freeze of the other program was ended");
+    fixture.begin_write("a").recv_timeout(PATIENCE).unwrap();
+}
+
+/// A file system in a file on another one: freezing the outer one first would wait for ever.
+#[test]
+fn nested_file_systems_are_frozen_from_the_inside() {
+    if lacks_root() {
+        return;
+    }
+    let outer = Fixture::new();
+    let disk = LoopDisk::attach(&outer.mount.0.join("inner"), 8 << 20);
+    ok("mkfs.ext4", &["-q", disk.path()]);
+    let inner = Mounted::new(disk.path(), &outer.mount.0.join("mnt"), "rw");
+    std::fs::write(inner.0.join("file"), vec![7; 1 << 20]).unwrap();
+    let mounts = [outer.mount.0.clone(), inner.0.clone()];
+    let frozen = Guard::spawn(program(), &mounts, Duration::from_secs(5))
+        .unwrap()
+        .freeze()
+        .unwrap();
+    assert!(frozen.is_still(0) && frozen.is_still(1));
+    frozen.thaw().unwrap();
+    // The wrong way round on purpose: the inner one has to write to what is frozen. The deadline holds.
+    std::fs::write(inner.0.join("file"), vec![8; 1 << 20]).unwrap();
+    let mounts = [inner.0.clone(), outer.mount.0.clone()];
+    let begin = Instant::now();
+    let ended = Guard::spawn(program(), &mounts, Duration::from_millis(700))
+        .unwrap()
+        .freeze_without_sync();
+    assert!(
+        matches!(ended, Err(FreezeError::Deadline)),
+        "{:?}",
+        begin.elapsed()
+    );
+    std::fs::write(inner.0.join("after"), b"x").unwrap();
+    outer.begin_write("after").recv_timeout(PATIENCE).unwrap();
 }
 
 trait OwnGroup {

@@ -2,13 +2,16 @@
 //!
 //! Reads everything, compares 64 KiB granules with the newest state in the store, and stores what differs.
 //! A crash in between leaves the older points as they were.
-use crate::block::{
-    BLOCK_BYTES, BlockRange, Consistency, DiskId, FrameBuilder, GRANULE_BYTES, MachineId, PointId,
-};
-use crate::replica::{At, DiskSpec, Image, MachineWriter, PointSpec, ReplicaError, Store};
+use super::capture::CaptureError;
+use super::cycle::{self, CycleError, CycleSettings, ProtectedDisk, Reserve};
+use super::sink::ShipError;
+use crate::block::{Consistency, DiskId, MachineId, PointId};
+use crate::replica::{DiskSpec, ReplicaError, Store};
 use std::fs::File;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// What one import did. `changed_bytes`: raw bytes of granules that differed.
 #[derive(Debug)]
@@ -22,67 +25,20 @@ pub struct Imported {
     pub stored_bytes: u64,
 }
 
-struct Source {
-    path: PathBuf,
-    file: File,
-    size_bytes: u64,
-    /// Change time and modification time of a plain file; a device is opened exclusively instead.
-    times: Option<(i64, i64, i64, i64)>,
-}
-
-fn failed(action: &'static str, path: &Path, source: std::io::Error) -> ReplicaError {
-    ReplicaError::Io {
-        action,
+/// Refused while the device is mounted or otherwise in use: what its user holds in memory would be missing.
+fn claim(path: &Path) -> Result<Option<File>, CaptureError> {
+    let failed = |source| CaptureError::Io {
+        action: "open",
         object: path.to_owned(),
         source,
+    };
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if !meta.file_type().is_block_device() {
+        return Ok(None);
     }
-}
-
-fn times(file: &File) -> std::io::Result<(i64, i64, i64, i64)> {
-    let meta = file.metadata()?;
-    Ok((meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()))
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Self, ReplicaError> {
-        let device = std::fs::metadata(path)
-            .map_err(|e| failed("open", path, e))?
-            .file_type()
-            .is_block_device();
-        let mut options = File::options();
-        options.read(true);
-        if device {
-            // Exclusive: refused while the device is mounted or otherwise in use.
-            options.custom_flags(libc::O_EXCL);
-        }
-        let file = options.open(path).map_err(|e| failed("open", path, e))?;
-        let size_bytes = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))
-            .map_err(|e| failed("measure", path, e.into()))?;
-        let times = if device {
-            None
-        } else {
-            Some(times(&file).map_err(|e| failed("measure", path, e))?)
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            size_bytes,
-            times,
-        })
-    }
-
-    fn is_unchanged(&self) -> bool {
-        self.times.is_none() || times(&self.file).ok() == self.times
-    }
-
-    /// `buffer` is filled with zeros past the end of the disk.
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReplicaError> {
-        let there = (self.size_bytes - offset).min(buffer.len() as u64) as usize;
-        buffer[there..].fill(0);
-        self.file
-            .read_exact_at(&mut buffer[..there], offset)
-            .map_err(|e| failed("read", &self.path, e))
-    }
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_EXCL);
+    options.open(path).map(Some).map_err(failed)
 }
 
 /// Makes a recovery point of these disks under the machine's name. `progress`: bytes read, bytes in all.
@@ -93,69 +49,49 @@ pub fn import(
     name: &str,
     disks: &[PathBuf],
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Imported, ReplicaError> {
-    let sources = disks
+) -> Result<Imported, CycleError> {
+    let _claims = disks
         .iter()
-        .map(|path| Source::open(path))
+        .map(|path| claim(path))
         .collect::<Result<Vec<_>, _>>()?;
-    let sizes: Vec<u64> = sources.iter().map(|source| source.size_bytes).collect();
-    let (machine, ids) = register(store, name, &sizes)?;
-    let total = sources.iter().map(|source| source.size_bytes).sum();
-    let mut writer = store.begin(machine, generation(store, machine))?;
-    let instant = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-    let (mut read_bytes, mut changed_bytes, mut stored_bytes) = (0, 0, 0);
-    for (source, &disk) in sources.iter().zip(&ids) {
-        let base = store.image(machine, disk, At::Latest)?;
-        let mut disk_writer = DiskWriter {
-            writer: &mut writer,
-            disk,
-            frame: FrameBuilder::new(),
-            stored_bytes: 0,
-        };
-        let mut buffer = vec![0; GRANULE_BYTES];
-        for granule in 0..source.size_bytes.div_ceil(GRANULE_BYTES as u64) {
-            let offset = granule * GRANULE_BYTES as u64;
-            source.read(offset, &mut buffer)?;
-            let len = (source.size_bytes - offset).min(GRANULE_BYTES as u64);
-            read_bytes += len;
-            if differs(&base, granule, &buffer[..len as usize])? {
-                changed_bytes += len;
-                let whole = (len as usize).div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
-                disk_writer.push(offset / BLOCK_BYTES as u64, &buffer[..whole])?;
-            }
-            progress(read_bytes, total);
-        }
-        disk_writer.finish(source.size_bytes)?;
-        stored_bytes += disk_writer.stored_bytes;
-    }
-    let moved: Vec<_> = sources
+    let mut scanned = disks
         .iter()
-        .filter(|source| !source.is_unchanged())
-        .map(|source| source.path.display().to_string())
-        .collect();
-    let (consistency, note) = if moved.is_empty() {
-        (Consistency::CrashConsistent, String::new())
-    } else {
-        (
-            Consistency::Fuzzy,
-            format!("written to while it was read: {}", moved.join(", ")),
-        )
+        .map(|path| ProtectedDisk::scan(path, DiskId::new()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let sizes: Vec<u64> = scanned.iter().map(ProtectedDisk::size_bytes).collect();
+    let (machine, ids) = register(store, name, &sizes).map_err(ShipError::from)?;
+    for (disk, id) in scanned.iter_mut().zip(&ids) {
+        disk.id = *id;
+    }
+    let mut writer = store
+        .begin(machine, generation(store, machine))
+        .map_err(ShipError::from)?;
+    let total = sizes.iter().sum();
+    let mut done = vec![0; disks.len()];
+    let mut settings = CycleSettings {
+        // Nothing is frozen.
+        guard: PathBuf::new(),
+        freeze_deadline: Duration::ZERO,
+        quiet_patience: Duration::ZERO,
+        witness: None,
+        progress: &mut |step| {
+            if let Some(index) = ids.iter().position(|id| *id == step.disk) {
+                done[index] = step.done_bytes;
+            }
+            progress(done.iter().sum(), total);
+        },
+        clock: &crate::rt::now_unix_nanos,
+        cancel: &AtomicBool::new(false),
     };
-    let spec = PointSpec {
-        instant_unix_nanos: instant,
-        consistency,
-        note: note.clone(),
-        freeze_micros: 0,
-    };
-    let point = writer.seal(spec)?;
+    let report = cycle::run(&mut scanned, &mut writer, &mut Reserve::new()?, &mut settings)?;
     Ok(Imported {
         machine,
-        point,
-        consistency,
-        note,
-        read_bytes,
-        changed_bytes,
-        stored_bytes,
+        point: report.point,
+        consistency: report.consistency,
+        note: report.note,
+        read_bytes: report.read_bytes,
+        changed_bytes: report.compared_raw_bytes,
+        stored_bytes: report.stored_bytes,
     })
 }
 
@@ -188,55 +124,4 @@ pub fn generation(store: &Store, machine: MachineId) -> u64 {
         .into_iter()
         .find(|known| known.id == machine)
         .map_or(0, |known| known.generation)
-}
-
-fn differs(base: &Image, granule: u64, bytes: &[u8]) -> Result<bool, ReplicaError> {
-    Ok(*blake3::hash(bytes).as_bytes() != base.granule_digest(granule)?)
-}
-
-struct DiskWriter<'a> {
-    writer: &'a mut MachineWriter,
-    disk: DiskId,
-    frame: FrameBuilder,
-    stored_bytes: u64,
-}
-
-impl DiskWriter<'_> {
-    fn push(&mut self, mut first: u64, mut data: &[u8]) -> Result<(), ReplicaError> {
-        while !data.is_empty() {
-            let room = self.frame.room_blocks() * BLOCK_BYTES;
-            if room == 0 {
-                self.send()?;
-                continue;
-            }
-            let (part, rest) = data.split_at(room.min(data.len()));
-            self.frame.push(first, part);
-            first += (part.len() / BLOCK_BYTES) as u64;
-            data = rest;
-        }
-        Ok(())
-    }
-
-    fn send(&mut self) -> Result<(), ReplicaError> {
-        let frame = std::mem::take(&mut self.frame);
-        let bytes = frame
-            .finish(1)
-            .map_err(|e| failed("compress", Path::new("a frame"), e))?;
-        self.stored_bytes += bytes.len() as u64;
-        self.writer.append(self.disk, bytes)
-    }
-
-    /// Sends the rest. A disk that never had a frame gets one that names it as zeros, so that points hold it.
-    fn finish(&mut self, size_bytes: u64) -> Result<(), ReplicaError> {
-        let untouched = self.frame.is_empty() && self.stored_bytes == 0;
-        if untouched && size_bytes > 0 && !self.writer.has_data(self.disk)? {
-            self.frame
-                .push_zero(BlockRange::new(0, size_bytes.div_ceil(BLOCK_BYTES as u64)));
-        }
-        if self.frame.is_empty() {
-            Ok(())
-        } else {
-            self.send()
-        }
-    }
 }

@@ -9,7 +9,7 @@
 //! be frozen (vfat) are tried again until that is so or patience ends. Otherwise the point is fuzzy and says why.
 use super::capture::ReadError;
 use super::cycle::{CycleError, CycleSettings, Moment, ProtectedDisk, Reserve, check_cancelled};
-use super::freeze::{Frozen, Guard};
+use super::freeze::{Frozen, Guard, Urgent};
 use super::mounts::FileSystem;
 use crate::block::{BLOCK_BYTES, Consistency};
 use std::path::PathBuf;
@@ -85,7 +85,8 @@ fn try_once(
     } else {
         Some(Guard::spawn(&settings.guard, &paths, settings.freeze_deadline)?)
     };
-    let frozen = guard.map(Guard::freeze).transpose()?;
+    let urgent = guard.is_some().then(Urgent::new);
+    let mut frozen = guard.map(Guard::freeze).transpose()?;
     tell(settings, Moment::Frozen);
     let instant = (settings.clock)();
     look_at_file_systems(disks, file_systems, frozen.as_ref(), &mut looks);
@@ -95,8 +96,9 @@ fn try_once(
         look.quiet = disk.source.is_quiet(&disk.excluded);
     }
     let any_still = frozen.as_ref().is_some_and(Frozen::any_still);
-    let thawed = frozen.map(Frozen::thaw).transpose();
+    let thawed = frozen.as_mut().map(Frozen::end).transpose();
     tell(settings, Moment::Thawed);
+    drop((urgent, frozen));
     let bytes = result.map_err(|failed| match failed {
         Failed::TooBusy(bytes) => CycleError::TooBusy(bytes),
         Failed::Read(index, error) => disks[index].read_failed(error),

@@ -25,6 +25,9 @@ pub const COOKIE: &str = "__Host-lifeboat";
 /// Browsers do not let a foreign page send it without asking.
 pub const CSRF_HEADER: &str = "x-lifeboat-request";
 
+/// Shows what its caller may read; an operator of the server may open it to everybody.
+const METRICS: &str = "/metrics";
+
 const V: &str = "/api/v1/vaults/{vault}";
 
 /// (method, path below [`V`] or from the root, what it needs)
@@ -32,6 +35,10 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/healthz", Need::Nothing),
     ("GET", "/api/v1/openapi.json", Need::Nothing),
     ("POST", "/api/v1/login", Need::Nothing),
+    // Nothing secret in them; whoever fetches them knows the server by its public key.
+    ("GET", "/install.sh", Need::Nothing),
+    ("GET", "/agent/lifeboat", Need::Nothing),
+    ("GET", "/agent/lifeboat.sha256", Need::Nothing),
     ("POST", "/api/v1/logout", Need::Login),
     ("POST", "/api/v1/password", Need::Login),
     ("GET", "/api/v1/whoami", Need::Login),
@@ -40,6 +47,16 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "+/store", Need::Role(Role::Reader)),
     ("GET", "+/passphrase", Need::Role(Role::Contributor)),
     ("POST", "+/passphrase/rotate", Need::Role(Role::Contributor)),
+    ("GET", "+/join-tokens", Need::Role(Role::Contributor)),
+    ("POST", "+/join-tokens", Need::Role(Role::Contributor)),
+    ("DELETE", "+/join-tokens/{token}", Need::Role(Role::Contributor)),
+    ("GET", "+/registration-keys", Need::Role(Role::Contributor)),
+    ("POST", "+/registration-keys", Need::Role(Role::Contributor)),
+    (
+        "DELETE",
+        "+/registration-keys/{key}",
+        Need::Role(Role::Contributor),
+    ),
     ("GET", "+/machines", Need::Role(Role::Reader)),
     ("GET", "+/machines/{machine}", Need::Role(Role::Reader)),
     (
@@ -51,6 +68,16 @@ const TABLE: &[(&str, &str, Need)] = &[
         "POST",
         "+/machines/{machine}/revoke",
         Need::Role(Role::Contributor),
+    ),
+    (
+        "GET",
+        "+/machines/{machine}/agent-update",
+        Need::Role(Role::Reader),
+    ),
+    (
+        "POST",
+        "+/machines/{machine}/agent-update",
+        Need::Role(Role::Operator),
     ),
     ("GET", "+/replicated-items", Need::Role(Role::Reader)),
     ("POST", "+/replicated-items", Need::Role(Role::Contributor)),
@@ -121,6 +148,13 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "+/events", Need::Role(Role::Reader)),
     ("GET", "+/events/stream", Need::Role(Role::Reader)),
     ("GET", "+/audit", Need::Role(Role::Reader)),
+    ("GET", "+/alert-settings", Need::Role(Role::Reader)),
+    ("PUT", "+/alert-settings", Need::Role(Role::Contributor)),
+    ("POST", "+/alert-settings/test", Need::Role(Role::Contributor)),
+    ("GET", "+/alert-deliveries", Need::Role(Role::Reader)),
+    ("GET", "+/health-errors", Need::Role(Role::Reader)),
+    ("GET", "+/capacity", Need::Role(Role::Reader)),
+    ("GET", METRICS, Need::User),
     ("GET", "+/users", Need::Role(Role::Reader)),
     ("POST", "+/users", Need::Role(Role::Owner)),
     ("DELETE", "+/users/{user}", Need::Role(Role::Owner)),
@@ -307,7 +341,8 @@ pub async fn check(
         return Ok(next.run(request).await);
     };
     let need = need(request.method(), matched.as_str());
-    if need == Some(Need::Nothing) {
+    let is_public = state.metrics_public && matched.as_str() == METRICS;
+    if need == Some(Need::Nothing) || (is_public && need.is_some()) {
         return Ok(next.run(request).await);
     }
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();

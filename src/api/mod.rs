@@ -4,13 +4,19 @@
 //! Beside the block's way: nothing here holds state that matters; whatever is answered with success is in the vault's
 //! database already. Calls of the vault, the runner and the store block, so they run on blocking threads ([`ApiState::run`]).
 mod access;
+mod agent_update;
+mod alerts;
+mod capacity;
 pub mod client;
 mod events;
 mod failover;
 mod idempotency;
+mod install;
+mod invitations;
 mod items;
 mod jobs;
 mod machines;
+mod metrics;
 mod model;
 mod policies;
 mod problem;
@@ -24,7 +30,7 @@ pub use items::{EnableRequest, ReplicatedItem};
 pub use model::{JobView, Page, Time};
 pub use problem::{ApiError, Problem};
 pub use serve::{serve_tls, serve_unix};
-pub use site::{ServerFacts, Site, SiteError};
+pub use site::{ServerFacts, Site, SiteError, WayIn};
 
 use crate::block::MachineId;
 use crate::recovery::Runner;
@@ -84,6 +90,8 @@ pub struct ApiState {
     pub site: Arc<dyn Site>,
     /// Ends live views, so that a stop of the server does not wait for them.
     pub shutdown: CancellationToken,
+    /// `/metrics` needs no login.
+    metrics_public: bool,
     passwords: Arc<Semaphore>,
     keys_in_use: Arc<Mutex<HashSet<(String, String)>>>,
 }
@@ -113,9 +121,16 @@ impl ApiState {
             store,
             site,
             shutdown,
+            metrics_public: false,
             passwords: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)),
             keys_in_use: Arc::default(),
         }
+    }
+
+    /// Opens `/metrics` to everybody, or not.
+    pub fn with_public_metrics(mut self, public: bool) -> Self {
+        self.metrics_public = public;
+        self
     }
 
     /// Runs what blocks on a thread for it.
@@ -174,7 +189,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Jobs"), (name = "Events"), (name = "Users")
+        (name = "Policies"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -192,10 +207,21 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(site::store))
         .routes(routes!(site::passphrase))
         .routes(routes!(site::rotate_passphrase))
+        .routes(routes!(install::script))
+        .routes(routes!(install::executable))
+        .routes(routes!(install::executable_digest))
+        .routes(routes!(invitations::join_tokens, invitations::create_join_token))
+        .routes(routes!(invitations::revoke_join_token))
+        .routes(routes!(
+            invitations::registration_keys,
+            invitations::create_registration_key
+        ))
+        .routes(routes!(invitations::revoke_registration_key))
         .routes(routes!(machines::list))
         .routes(routes!(machines::show))
         .routes(routes!(machines::rename))
         .routes(routes!(machines::revoke))
+        .routes(routes!(agent_update::show, agent_update::order))
         .routes(routes!(items::list, items::enable))
         .routes(routes!(items::show, items::disable))
         .routes(routes!(items::set_target))
@@ -216,6 +242,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(events::audit))
+        .routes(routes!(alerts::settings, alerts::set))
+        .routes(routes!(alerts::test))
+        .routes(routes!(alerts::deliveries))
+        .routes(routes!(alerts::health_errors))
+        .routes(routes!(capacity::capacity))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::remove))
         .routes(routes!(users::reset_password))

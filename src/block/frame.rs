@@ -118,10 +118,15 @@ impl FrameBuilder {
 
     /// The bytes of the frame, the payload compressed with this zstd level, or as it is when that is shorter.
     pub fn finish(self, level: i32) -> std::io::Result<Bytes> {
+        self.finish_with(&mut zstd::bulk::Compressor::new(level)?)
+    }
+
+    /// As [`finish`](Self::finish); a compressor that is used again saves making its tables anew.
+    pub fn finish_with(self, compressor: &mut zstd::bulk::Compressor) -> std::io::Result<Bytes> {
         let packed = if self.raw.is_empty() {
             Vec::new()
         } else {
-            zstd::bulk::compress(&self.raw, level)?
+            compressor.compress(&self.raw)?
         };
         let (payload, stored_raw) = if packed.len() < self.raw.len() {
             (&packed, 0u16)

@@ -1,4 +1,7 @@
 //! What a person reads when a command fails: what happened, why it may be, what to do. And the exit code.
+use crate::agent::capture::CaptureError;
+use crate::agent::cycle::CycleError;
+use crate::agent::sink::ShipError;
 use crate::replica::ReplicaError;
 use std::borrow::Cow;
 use std::error::Error;
@@ -99,6 +102,48 @@ impl From<crate::lab::LabError> for Failure {
             message: chain(&error),
             causes: causes.into(),
             action: action.into(),
+        }
+    }
+}
+
+impl From<CaptureError> for Failure {
+    fn from(error: CaptureError) -> Self {
+        let (causes, action) = match &error {
+            CaptureError::Unavailable(_) => (
+                "not root, or a kernel without BTF or with eBPF switched off",
+                "run as root on Linux 5.17 or newer",
+            ),
+            CaptureError::NotADisk(_) => (
+                "a partition, a file or something else was named",
+                "name the whole disk",
+            ),
+            CaptureError::Io { .. } => (
+                "no such disk, no permission, or a failing medium; a disk in use cannot be imported",
+                "name a disk or an image that nothing uses; look at the kernel's log",
+            ),
+        };
+        let missing = matches!(&error, CaptureError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        Self {
+            code: if missing { 5 } else { 1 },
+            message: chain(&error),
+            causes: causes.into(),
+            action: action.into(),
+        }
+    }
+}
+
+impl From<CycleError> for Failure {
+    fn from(error: CycleError) -> Self {
+        let message = chain(&error);
+        match error {
+            CycleError::Ship(ShipError::Replica(error)) => error.into(),
+            CycleError::Capture(error) => error.into(),
+            _ => Self {
+                code: 1,
+                message,
+                causes: "something writes to the disk, or memory is short".into(),
+                action: "nothing was lost; run it again while nothing uses the disk".into(),
+            },
         }
     }
 }

@@ -1,9 +1,14 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
+mod agent_update;
+mod documents;
+mod alert;
+mod capacity;
 mod event;
 mod failover;
 mod failure;
 mod job;
+mod join_token;
 mod lab;
 mod login;
 mod machine;
@@ -11,11 +16,13 @@ mod policy;
 mod protect;
 mod recovery_point;
 mod remote;
+mod replicate;
 mod serve;
 mod server;
 mod size;
 mod store;
 mod user;
+mod vault;
 mod watch;
 
 use crate::lab::LabError;
@@ -24,7 +31,7 @@ pub use failure::Failure;
 
 /// Disaster recovery in one executable.
 #[derive(Parser)]
-#[command(name = "lifeboat", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "lifeboat", version = crate::rt::executable::version(), arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -61,10 +68,16 @@ enum Command {
     Job(job::JobArgs),
     /// What happened
     Event(event::EventArgs),
+    /// What is wrong now; who is told of it, by e-mail and webhook
+    Alert(alert::AlertArgs),
+    /// Bandwidth and disk space that the site needs, and what if it were otherwise
+    Capacity(capacity::CapacityArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
-    /// The site: status, passphrase
+    /// The site: status, passphrase, join tokens
     Server(server::ServerArgs),
+    /// The vault: registration keys, backups of its database
+    Vault(vault::VaultArgs),
     /// Begin a session with a server
     Login(login::LoginArgs),
     /// End the session
@@ -83,6 +96,10 @@ enum Command {
     /// Work on a replica store from its folder alone: no server, no database
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Completions for a shell, on standard output
+    Completions(documents::CompletionArgs),
+    /// Man pages, one per command
+    Man(documents::ManArgs),
     /// The ledger writer of a machine of the lab
     #[command(hide = true)]
     LabWorkload(crate::lab::workload::WorkloadArgs),
@@ -106,6 +123,8 @@ pub fn run() -> u8 {
             | Command::Store(_)
             | Command::Serve(_)
             | Command::Lab(_)
+            | Command::Completions(_)
+            | Command::Man(_)
             | Command::LabWorkload(_)
             | Command::LabGuest(_)
     );
@@ -118,8 +137,11 @@ pub fn run() -> u8 {
         Command::Failover(args) => failover::run(&args),
         Command::Job(args) => job::run(&args),
         Command::Event(args) => event::run(&args),
+        Command::Alert(args) => alert::run(&args),
+        Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Vault(args) => vault::run(&args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Whoami(args) => login::whoami(&args),
@@ -127,6 +149,8 @@ pub fn run() -> u8 {
         Command::Token(args) => user::token(&args),
         Command::Agent(command) => agent::run(command),
         Command::Lab(args) => lab::run(&args),
+        Command::Completions(args) => documents::completions(&args),
+        Command::Man(args) => documents::man(&args),
         Command::Store(command) => store::run(command),
         Command::LabWorkload(args) => {
             crate::lab::workload::main(&args).map_err(|error| LabError::from(error).into())

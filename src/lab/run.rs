@@ -167,7 +167,15 @@ pub fn run(settings: &LabSettings, stop: &Arc<AtomicBool>) -> Report {
         say(begin, &format!("kept: {}", settings.folder.display()));
     } else {
         // Only what a lab makes, and never a folder that holds anything else.
-        for name in ["data", "machines", "agents", "mounts", "site.json", "lock"] {
+        for name in [
+            "data",
+            "machines",
+            "agents",
+            "mounts",
+            "server.log",
+            "site.json",
+            "lock",
+        ] {
             let path = settings.folder.join(name);
             let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
         }

@@ -23,6 +23,7 @@ mod keys;
 mod layer;
 mod layer_map;
 mod retention;
+mod sealed;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use error::{Disposition, ReplicaError};
 pub use image::Image;
 pub use keys::VaultKey;
 pub use retention::Retention;
+pub use sealed::{SealedError, seal, unseal};
 pub use storage::{Fault, Storage};
 pub use verify::{Damage, VerifyReport};
 pub use writer::{MachineWriter, PointSpec};
@@ -62,6 +64,11 @@ pub struct MachineSummary {
     pub generation: u64,
     pub points: usize,
     pub stored_bytes: u64,
+    /// Sizes of its disks, together.
+    pub disk_bytes: u64,
+    pub layers: usize,
+    pub oldest_point_unix_nanos: Option<i64>,
+    pub newest_point_unix_nanos: Option<i64>,
 }
 
 /// A recovery point: all disks of a machine at one instant (nanoseconds of Unix time on the server's clock).
@@ -402,6 +409,10 @@ impl Store {
                     generation: state.manifest.generation,
                     points: state.manifest.points.len(),
                     stored_bytes: stored_bytes(&state),
+                    disk_bytes: state.manifest.disks.iter().map(|disk| disk.size_bytes).sum(),
+                    layers: state.manifest.disks.iter().map(|disk| disk.layers.len()).sum(),
+                    oldest_point_unix_nanos: state.manifest.points.first().map(|p| p.instant_unix_nanos),
+                    newest_point_unix_nanos: state.manifest.points.last().map(|p| p.instant_unix_nanos),
                 }
             })
             .collect();

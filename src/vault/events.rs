@@ -13,7 +13,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Information => "Information",
             Self::Warning => "Warning",
@@ -21,7 +21,7 @@ impl Severity {
         }
     }
 
-    fn of(word: &str) -> Self {
+    pub(super) fn of(word: &str) -> Self {
         match word {
             "Information" => Self::Information,
             "Warning" => Self::Warning,
@@ -51,7 +51,18 @@ pub struct Event {
     pub event: NewEvent,
 }
 
+/// Adds an event, and the alert of one that a person must know.
 pub(super) fn insert(transaction: &Transaction<'_>, vault: i64, event: &NewEvent) -> Result<(), VaultError> {
+    insert_untold(transaction, vault, event)?;
+    super::alerts::occurred(transaction, vault, event, None, now_unix_nanos())
+}
+
+/// Adds an event without an alert: its caller tells of it.
+pub(super) fn insert_untold(
+    transaction: &Transaction<'_>,
+    vault: i64,
+    event: &NewEvent,
+) -> Result<(), VaultError> {
     transaction
         .prepare_cached(
             "INSERT INTO events (vault, at, severity, code, machine, job, message, possible_causes, recommended_action)

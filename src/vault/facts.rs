@@ -2,11 +2,10 @@
 //!
 //! The thread also looks every few seconds at the health of each item and tells when an error came or went. Facts that do
 //! not fit into its queue lose their event, never their effect on live state.
-use super::{Health, HealthError, NewEvent, PointMark, Severity, Shared, Vault, VaultError, events, items};
+use super::{Health, NewEvent, PointMark, Severity, Shared, Vault, VaultError, events, items};
 use crate::block::{Consistency, MachineId};
 use crate::recovery::{Journal, ProtectionEvent, ProtectionState};
 use crate::rt::{Fact, Report, now_unix_nanos};
-use std::collections::HashMap;
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -14,6 +13,8 @@ use std::time::{Duration, Instant};
 pub(super) const QUEUED_FACTS_MAX: usize = 4096;
 /// How often health is looked at; each look reads every item once.
 const HEALTH_PERIOD: Duration = Duration::from_secs(5);
+/// How often the history of churn is written.
+const CHURN_PERIOD: Duration = Duration::from_secs(30);
 /// Rows of `changes` that are kept: what a live view may have missed and still catch up with.
 pub(super) const CHANGES_KEPT: i64 = 20_000;
 
@@ -27,8 +28,8 @@ pub(super) fn spawn(vault: &Vault, receiver: Receiver<Fact>) -> Result<(), Vault
 }
 
 fn run(shared: &Weak<Shared>, receiver: &Receiver<Fact>) {
-    let mut known: HashMap<MachineId, Vec<HealthError>> = HashMap::new();
     let mut look = Instant::now() + HEALTH_PERIOD;
+    let mut write_churn = Instant::now() + CHURN_PERIOD;
     loop {
         let fact = match receiver.recv_timeout(look.saturating_duration_since(Instant::now())) {
             Ok(fact) => Some(fact),
@@ -43,11 +44,18 @@ fn run(shared: &Weak<Shared>, receiver: &Receiver<Fact>) {
             tracing::warn!(?fact, ?error, "a fact was not kept");
         }
         if Instant::now() >= look {
+            let now = now_unix_nanos();
             let looked = vault
-                .tell_of_health(&mut known, now_unix_nanos())
+                .tell_of_health(now)
                 .and_then(|()| vault.forget_old_changes());
             if let Err(error) = looked {
                 tracing::warn!(?error, "health was not looked at");
+            }
+            if Instant::now() >= write_churn {
+                if let Err(error) = vault.write_churn(now / 1_000_000_000) {
+                    tracing::warn!(?error, "the history of churn was not written");
+                }
+                write_churn = Instant::now() + CHURN_PERIOD;
             }
             look = Instant::now() + HEALTH_PERIOD;
         }
@@ -98,15 +106,33 @@ impl Vault {
                 instant_unix_nanos,
                 consistency,
                 freeze_micros,
+                changed_bytes,
+                stored_bytes,
                 ..
-            } => self.with_live(*machine, |live| {
-                live.freeze_micros = *freeze_micros;
-                live.point(PointMark {
-                    id: *point,
-                    instant_unix_nanos: *instant_unix_nanos,
-                    consistency: *consistency,
+            } => {
+                let before = self.with_live(*machine, |live| {
+                    // The first copy is no churn.
+                    let is_delta = live.last_good_point.is_some();
+                    let before = live.last_point.as_ref().map(|point| point.instant_unix_nanos);
+                    live.freeze_micros = *freeze_micros;
+                    live.signs.froze(*instant_unix_nanos, *freeze_micros);
+                    live.point(PointMark {
+                        id: *point,
+                        instant_unix_nanos: *instant_unix_nanos,
+                        consistency: *consistency,
+                    });
+                    before.filter(|_| is_delta)
                 });
-            }),
+                if let Some(before) = before {
+                    let sum = super::churn::Sum {
+                        changed_bytes: *changed_bytes,
+                        stored_bytes: *stored_bytes,
+                        points: 1,
+                    };
+                    let unix = |nanos: i64| nanos.div_euclid(1_000_000_000);
+                    self.churned(*machine, unix(before), unix(*instant_unix_nanos), sum);
+                }
+            }
             Fact::StoreFull { machine, message } => {
                 self.with_live(*machine, |live| live.store_full = Some(message.clone()));
             }
@@ -122,14 +148,18 @@ impl Vault {
     pub(super) fn keep(&self, fact: &Fact) -> Result<(), VaultError> {
         match fact {
             Fact::PointSealed { machine, .. } => self.initial_replication_done(*machine),
-            Fact::Damaged { machine, message } => self.event(&NewEvent {
-                severity: Severity::Critical,
-                code: "ReplicaDamaged".to_owned(),
-                machine: Some(*machine),
-                job: None,
-                message: message.clone(),
-                possible_causes: "bytes of the store were changed or lost beneath Lifeboat".to_owned(),
-                recommended_action: "see which recovery points are hit: lifeboat store verify".to_owned(),
+            Fact::Damaged { machine, message } => self.write(|transaction| {
+                let event = NewEvent {
+                    severity: Severity::Critical,
+                    code: "ReplicaDamaged".to_owned(),
+                    machine: Some(*machine),
+                    job: None,
+                    message: message.clone(),
+                    possible_causes: "bytes of the store were changed or lost beneath Lifeboat".to_owned(),
+                    recommended_action: "see which recovery points are hit: lifeboat store verify".to_owned(),
+                };
+                // The health error of the same code is what alerts.
+                events::insert_untold(transaction, events::vault_of(transaction, *machine)?, &event)
             }),
             _ => Ok(()),
         }
@@ -155,53 +185,7 @@ impl Vault {
         })
     }
 
-    /// Tells of health errors that came or went since the last look.
-    pub(super) fn tell_of_health(
-        &self,
-        known: &mut HashMap<MachineId, Vec<HealthError>>,
-        now: i64,
-    ) -> Result<(), VaultError> {
-        let rows = self.all_items()?;
-        let mut seen = HashMap::new();
-        let mut news = Vec::new();
-        for row in &rows {
-            let machine = row.item.machine;
-            let errors = super::replication_health(row, &self.live(machine), now).errors;
-            let before = known.remove(&machine).unwrap_or_default();
-            for error in &errors {
-                if !before.iter().any(|old| old.code == error.code) {
-                    news.push(error.event(machine));
-                }
-            }
-            for old in &before {
-                if !errors.iter().any(|error| error.code == old.code) {
-                    news.push(NewEvent {
-                        severity: Severity::Information,
-                        code: format!("{}Over", old.code),
-                        machine: Some(machine),
-                        job: None,
-                        message: format!("over on {}: {}", row.item.name, old.summary),
-                        possible_causes: String::new(),
-                        recommended_action: String::new(),
-                    });
-                }
-            }
-            seen.insert(machine, errors);
-        }
-        *known = seen;
-        if news.is_empty() {
-            return Ok(());
-        }
-        self.write(|transaction| {
-            for event in &news {
-                if let Some(machine) = event.machine {
-                    events::insert(transaction, events::vault_of(transaction, machine)?, event)?;
-                }
-            }
-            Ok(())
-        })
-    }
-
+    /// Keeps `changes` short.
     pub(super) fn forget_old_changes(&self) -> Result<(), VaultError> {
         let count: i64 = self.read(|transaction| {
             Ok(

@@ -23,11 +23,11 @@ pub struct Health {
 }
 
 impl HealthError {
-    pub(super) fn event(&self, machine: MachineId) -> NewEvent {
+    pub(super) fn event(&self, machine: Option<MachineId>) -> NewEvent {
         NewEvent {
             severity: self.severity,
             code: self.code.to_owned(),
-            machine: Some(machine),
+            machine,
             job: None,
             message: self.message.clone(),
             possible_causes: self.possible_causes.clone(),
@@ -36,7 +36,7 @@ impl HealthError {
     }
 }
 
-const SECOND: i64 = 1_000_000_000;
+pub(super) const SECOND: i64 = 1_000_000_000;
 const MINUTE: i64 = 60 * SECOND;
 /// Heartbeats come every few seconds; after this the agent counts as gone.
 const NO_HEARTBEAT: i64 = MINUTE;
@@ -103,9 +103,11 @@ pub fn replication_health(row: &ItemRow, live: &Live, now: i64) -> Health {
             );
         }
         heartbeat_errors(row, live, now, &mut add);
+        super::health_signs::sign_errors(row, live, now, &mut add);
         let protected = row.item.protection == ProtectionState::Protected;
         point_errors(row, live, now, protected, &mut add);
     }
+    super::health_signs::test_failover_errors(row, now, &mut add);
     let word = if matches!(
         row.item.protection,
         ProtectionState::EnablingProtection | ProtectionState::DisablingProtection
@@ -234,6 +236,18 @@ fn point_errors(
             ),
             slow,
             action.clone(),
+        );
+    }
+    if rpo > threshold {
+        let (hop, why) = super::stalled_hop(live, now, NO_HEARTBEAT);
+        add(
+            "ReplicationStalled",
+            "Replication",
+            Severity::Warning,
+            &format!("Replication waits at the {}", hop.word()),
+            format!("the data of {name} waits at the {}: {why}", hop.word()),
+            slow,
+            action,
         );
     }
     let frequency = i64::from(row.policy.app_consistent_seconds) * SECOND;

@@ -589,7 +589,7 @@ impl Vault {
         })
     }
 
-    pub(super) fn all_items(&self) -> Result<Vec<ItemRow>, VaultError> {
+    pub fn all_items(&self) -> Result<Vec<ItemRow>, VaultError> {
         self.read(|transaction| {
             let rows = transaction
                 .prepare_cached(&item_sql("ORDER BY machines.name"))?

@@ -106,6 +106,21 @@ fn news(old: Option<&Job>, new: &Job, name: &str) -> Option<NewEvent> {
 }
 
 impl Vault {
+    /// Jobs that were ever made, by kind and state.
+    pub fn job_counts(&self, vault: &str) -> Result<Vec<(String, String, u64)>, VaultError> {
+        self.read(|transaction| {
+            let vault = vault_id(transaction, vault)?;
+            let rows = transaction
+                .prepare_cached(
+                    "SELECT kind, state, count(*) FROM jobs JOIN machines ON machines.id = jobs.machine
+                     WHERE machines.vault = ?1 GROUP BY kind, state",
+                )?
+                .query_map([vault], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<_, _>>()?;
+            Ok(rows)
+        })
+    }
+
     pub fn job_row(&self, id: JobId) -> Result<JobRow, VaultError> {
         self.read(|transaction| {
             transaction

@@ -28,6 +28,8 @@ pub struct Live {
     pub freeze_micros: u32,
     /// Of the initial replication or of a comparison, smoothed over heartbeats.
     pub bytes_per_second: Option<f64>,
+    /// What moved and what did not.
+    pub signs: super::Signs,
     /// When this process opened the vault: nobody has had time to send a heartbeat before that.
     pub since_unix_nanos: i64,
 }
@@ -48,6 +50,16 @@ impl Live {
         }
         if newer(&self.last_point) {
             self.last_point = Some(mark);
+            // A sealed point holds every disk whole: what the last heartbeat said of a copy under way is over.
+            for disk in self
+                .heartbeat
+                .iter_mut()
+                .flat_map(|heartbeat| &mut heartbeat.disks)
+            {
+                disk.done_bytes = disk.total_bytes;
+                disk.pending_bytes = 0;
+                "Protected".clone_into(&mut disk.state);
+            }
         }
     }
 
@@ -68,6 +80,7 @@ impl Live {
                 self.bytes_per_second
             };
         }
+        self.signs.beat(self.heartbeat.as_ref(), &heartbeat);
         self.heartbeat = Some(heartbeat);
     }
 

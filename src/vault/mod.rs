@@ -7,29 +7,51 @@
 //!
 //! All writes that belong together are one transaction, durable on return. A crash leaves the state before or after it.
 //! Times are Unix nanoseconds. Locks: the writer connection first, then `live`; nobody holds `live` and asks the database.
+mod alert_settings;
+mod alerts;
 mod audit;
+mod backup;
+mod capacity;
 mod changes;
+mod churn;
 mod db;
 mod error;
 mod events;
 mod facts;
 mod health;
+mod invitations;
+mod health_log;
+mod health_signs;
 mod items;
 mod jobs;
 mod live;
 mod machines;
 mod policies;
+mod rebuild;
 mod roles;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod updates;
 mod users;
 
+pub use alerts::{
+    AlertGroup, AlertKind, AlertMachine, AlertSettings, Channel, Delivery, DeliveryState, Digest,
+    EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback, webhook_address,
+};
 pub use audit::AuditRow;
+pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};
+pub use capacity::{Series, growth_rate, seconds_until_full};
 pub use changes::{Change, KeptAnswer};
+pub use churn::{ChurnSlot, HOUR_SECONDS, SLOT_SECONDS, StoreSample};
 pub use error::VaultError;
 pub use events::{Event, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
+pub use health_log::OpenHealthError;
+pub use health_signs::{Hop, Signs, stalled_hop};
+pub use invitations::{
+    Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, NewInvitation, REGISTRATION_KEY_LIFE,
+};
 pub use items::{
     ItemDisk, ItemRow, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
     TASK_STOP_REPLICATION, default_target, scenario,
@@ -38,8 +60,10 @@ pub use jobs::JobRow;
 pub use live::{Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
 pub use policies::{NewPolicy, Policy};
+pub use rebuild::Adopted;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
+pub use updates::AgentUpdate;
 pub use users::{ADMINISTRATOR, Principal, TokenRow, UserRow};
 
 use crate::block::MachineId;
@@ -62,6 +86,8 @@ struct Shared {
     db: db::Database,
     live: Mutex<HashMap<MachineId, Live>>,
     throttle: Mutex<users::Throttle>,
+    churn: Mutex<churn::Unwritten>,
+    site_errors: Mutex<Vec<HealthError>>,
     /// Grows with every commit: live views look again.
     commits: tokio::sync::watch::Sender<u64>,
     facts: SyncSender<Fact>,
@@ -78,6 +104,8 @@ impl Vault {
             db,
             live: Mutex::default(),
             throttle: Mutex::default(),
+            churn: Mutex::default(),
+            site_errors: Mutex::default(),
             commits: tokio::sync::watch::Sender::new(0),
             facts,
             opened_unix_nanos: crate::rt::now_unix_nanos(),
@@ -128,6 +156,14 @@ impl Vault {
 
     fn throttle(&self) -> MutexGuard<'_, users::Throttle> {
         self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unwritten_churn(&self) -> MutexGuard<'_, churn::Unwritten> {
+        self.0.churn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn site_errors(&self) -> MutexGuard<'_, Vec<HealthError>> {
+        self.0.site_errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names of the vaults.

@@ -63,7 +63,7 @@ fn code(error: VaultError) -> String {
 }
 
 /// Enables replication and does what the reconciler does until the first session.
-fn replicating(vault: &Vault, id: MachineId) {
+pub(super) fn replicating(vault: &Vault, id: MachineId) {
     let job = vault.enable(id, DEFAULT_POLICY, None, None, "admin").unwrap();
     let mut job = vault.job(job).unwrap();
     job.state = JobState::InProgress;
@@ -359,7 +359,6 @@ fn health_comes_and_goes_with_events() {
         .keep(&sealed(id, now, Consistency::CrashConsistent))
         .unwrap();
     vault.report(sealed(id, now, Consistency::CrashConsistent));
-    let mut known = HashMap::new();
     let codes = |now| -> Vec<&'static str> {
         replication_health(&vault.item_row(id).unwrap(), &vault.live(id), now)
             .errors
@@ -370,16 +369,22 @@ fn health_comes_and_goes_with_events() {
     let minute = 60_000_000_000;
     assert_eq!(codes(now), [""; 0]);
     assert_eq!(codes(now + 2 * minute), ["NoHeartbeat"]);
-    assert_eq!(codes(now + 16 * minute), ["NoHeartbeat", "RpoExceeded"]);
-    assert_eq!(codes(now + 61 * minute), ["NoHeartbeat", "NoRecoveryPoint"]);
+    assert_eq!(
+        codes(now + 16 * minute),
+        ["NoHeartbeat", "RpoExceeded", "ReplicationStalled"]
+    );
+    assert_eq!(
+        codes(now + 61 * minute),
+        ["NoHeartbeat", "NoRecoveryPoint", "ReplicationStalled"]
+    );
     vault.report(Fact::StoreFull {
         machine: id,
         message: "no space left".to_owned(),
     });
-    vault.tell_of_health(&mut known, now).unwrap();
-    vault.tell_of_health(&mut known, now).unwrap();
+    vault.tell_of_health(now).unwrap();
+    vault.tell_of_health(now).unwrap();
     vault.report(Fact::StoreHasRoom { machine: id });
-    vault.tell_of_health(&mut known, now).unwrap();
+    vault.tell_of_health(now).unwrap();
     let told: Vec<_> = vault
         .events(DEFAULT_VAULT, Some(id), None, 100)
         .unwrap()

@@ -1,5 +1,7 @@
 //! Loop devices and mounts that go away with the test, also when it fails.
 #![allow(dead_code)] // each test file uses a part
+pub mod network;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -259,4 +261,11 @@ pub fn ok_with_input(program: &str, args: &[&str], input: &str) {
         .unwrap_or_else(|error| panic!("{program} is needed (tests/all.sh installs it): {error}"));
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{program} {args:?}");
+}
+
+/// For processes that a test starts: a test that was killed cannot end them.
+pub fn end_with_parent(parent: u32) {
+    if std::os::unix::process::parent_id() != parent {
+        std::process::exit(1);
+    }
 }

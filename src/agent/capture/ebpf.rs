@@ -4,7 +4,7 @@
 //! The pins of a disk are valid for one attachment of one device in one boot: the folder holds the device
 //! number, the kernel's disk sequence number and the size in the map `identity`, written last. Anything else
 //! is removed and made anew, and [`was_lost`](ChangeSource::was_lost) says so.
-use super::bits::{Bits, outside};
+use super::bits::{Bits, outside, summary_words};
 use super::{CaptureError, CaptureKind, ChangeSource};
 use crate::block::{BLOCK_BYTES, BlockRange, DiskId, PointId};
 use aya::maps::{Map, MapData};
@@ -23,7 +23,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ch
 const BPF_FS: &str = "/sys/fs/bpf";
 /// Pin of the program that notes what begins.
 const PROGRAM: &str = "issued_program";
-const MAPS: [&str; 4] = ["changed", "pending", "in_flight", "identity"];
+const MAPS: [&str; 5] = ["changed", "summary", "pending", "in_flight", "identity"];
 /// Layout of a note, as in the program: first block, count of blocks, salt, and our own mark for "seen".
 const COUNT_BITS: u64 = 21;
 const SALT_BITS: u64 = 7;
@@ -35,7 +35,7 @@ const SLOTS_MAX: u32 = 1 << 20;
 
 const IDENTITY_WORDS: usize = 8;
 /// Fifth word of the identity: everything is attached and pinned. Changes with the layout of the maps.
-const COMPLETE: u64 = 0x4c42_4f4c;
+const COMPLETE: u64 = 0x4c42_4f4d;
 /// The words that are compared; what follows changes.
 const IDENTITY_FIXED: usize = 5;
 /// Index of the word that holds how often the program that notes was not run when [`COMPARED`] began.
@@ -97,10 +97,6 @@ impl Words {
         // SAFETY: the mapping is page-aligned, `len` words long, and lives as long as `self`; the kernel and
         // other processes change it by atomic operations only.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>(), self.len) }
-    }
-
-    fn bits(&self) -> Bits<'_> {
-        Bits(self.words())
     }
 }
 
@@ -188,7 +184,10 @@ fn account_of(folder: &Path) -> Option<(aya::programs::ProgramFd, File)> {
 pub struct EbpfSource {
     folder: PathBuf,
     changed: Words,
+    summary: Words,
     pending: Words,
+    /// Of `pending`, in the memory of this agent.
+    pending_summary: Vec<AtomicU64>,
     in_flight: Words,
     identity: Words,
     /// Notes stand in every word, or in the second of each pair.
@@ -212,14 +211,17 @@ impl EbpfSource {
         Self::begin(&folder, &device)
     }
 
-    fn new(folder: &Path, device: &Device, maps: [Words; 4]) -> Self {
-        let [changed, pending, in_flight, identity] = maps;
+    fn new(folder: &Path, device: &Device, maps: [Words; 5]) -> Self {
+        let [changed, summary, pending, in_flight, identity] = maps;
+        let pending_summary = (0..summary.len).map(|_| AtomicU64::new(0)).collect();
         let counted =
             std::fs::read_to_string(device.folder.join("queue/iostats")).is_ok_and(|text| text.trim() != "0");
-        Self {
+        let source = Self {
             folder: folder.to_owned(),
             changed,
+            summary,
             pending,
+            pending_summary,
             in_flight,
             identity,
             by_bio: device.tag_bits.is_none(),
@@ -227,6 +229,23 @@ impl EbpfSource {
                 .then(|| File::open(device.folder.join("inflight")).ok())
                 .flatten(),
             account: account_of(folder),
+        };
+        source.changed().sum_up();
+        source.pending().sum_up();
+        source
+    }
+
+    fn changed(&self) -> Bits<'_> {
+        Bits {
+            words: self.changed.words(),
+            summary: self.summary.words(),
+        }
+    }
+
+    fn pending(&self) -> Bits<'_> {
+        Bits {
+            words: self.pending.words(),
+            summary: &self.pending_summary,
         }
     }
 
@@ -244,6 +263,7 @@ impl EbpfSource {
         let words = device.words();
         let maps = [
             map("changed", words)?,
+            map("summary", summary_words(words))?,
             map("pending", words)?,
             map("in_flight", device.slots as usize)?,
             identity,
@@ -263,6 +283,7 @@ impl EbpfSource {
             .override_global("tag_bits", &tag_bits, true)
             .override_global("slot_mask", &slot_mask, true)
             .map_max_entries("changed", words as u32)
+            .map_max_entries("summary", summary_words(words) as u32)
             .map_max_entries("pending", words as u32)
             .map_max_entries("in_flight", device.slots)
             .load(OBJECT)
@@ -300,7 +321,13 @@ impl EbpfSource {
                 .or_else(|_| attach("queued_queue_bio", "block_bio_queue", "issued"))?;
             attach("completed_bio", "block_bio_complete", "completed")?;
         }
-        let lens = [words, words, device.slots as usize, IDENTITY_WORDS];
+        let lens = [
+            words,
+            summary_words(words),
+            words,
+            device.slots as usize,
+            IDENTITY_WORDS,
+        ];
         let mut maps = Vec::new();
         for (name, len) in MAPS.into_iter().zip(lens) {
             let Some(Map::Array(data)) = programs.take_map(name) else {
@@ -309,8 +336,8 @@ impl EbpfSource {
             data.pin(folder.join(name)).map_err(unavailable)?;
             maps.push(Words::new(&data, len).map_err(|e| failed("map", folder, e))?);
         }
-        let maps: [Words; 4] = maps.try_into().map_err(|_| missing("maps"))?;
-        for (word, value) in maps[3].words().iter().zip(device.identity()) {
+        let maps: [Words; 5] = maps.try_into().map_err(|_| missing("maps"))?;
+        for (word, value) in maps[4].words().iter().zip(device.identity()) {
             word.store(value, Ordering::SeqCst);
         }
         Ok(Self::new(folder, device, maps))
@@ -342,17 +369,14 @@ impl EbpfSource {
 
     /// How often the kernel did not run the program that notes, because it ran already on that processor. Such a
     /// write is still marked when it completes, unless that was missed as well.
-    fn misses(&self) -> u64 {
+    /// None where it does not say.
+    pub fn misses(&self) -> Option<u64> {
         let mut text = [0; 1024];
-        let len = match &self.account {
-            Some((_, file)) => file.read_at(&mut text, 0).unwrap_or(0),
-            None => 0,
-        };
+        let len = self.account.as_ref()?.1.read_at(&mut text, 0).ok()?;
         text[..len]
             .split(|&byte| byte == b'\n')
             .find_map(|line| line.strip_prefix(b"recursion_misses:"))
             .and_then(|number| std::str::from_utf8(number).ok()?.trim().parse().ok())
-            .unwrap_or(0)
     }
 
     fn notes(&self) -> impl Iterator<Item = (&AtomicU64, u64)> {
@@ -386,7 +410,7 @@ impl ChangeSource for EbpfSource {
         // What was seen in a call before and has ended since is on the medium, though its completion was missed.
         let was_idle = self.is_idle();
         for (word, note) in self.notes() {
-            self.pending.bits().set(noted(note));
+            self.pending().set(noted(note));
             let next = if note & SEEN != 0 && was_idle {
                 0
             } else {
@@ -395,7 +419,7 @@ impl ChangeSource for EbpfSource {
             // The word stays when the tag was used again meanwhile: its salt differs.
             let _ = word.compare_exchange(note, next, Ordering::SeqCst, Ordering::SeqCst);
         }
-        self.changed.bits().move_to(&self.pending.bits());
+        self.changed().move_to(&self.pending());
         self.is_idle()
     }
 
@@ -403,30 +427,31 @@ impl ChangeSource for EbpfSource {
         let begun = self
             .notes()
             .any(|(_, note)| note & SEEN == 0 && outside(noted(note), except).is_ok());
-        !begun && !self.changed.bits().any_except(except)
+        !begun && !self.changed().any_except(except)
     }
 
     fn next_pending(&self, from: u64, blocks_max: u64) -> Option<BlockRange> {
-        self.pending.bits().next(from, blocks_max)
+        self.pending().next(from, blocks_max)
     }
 
     fn backlog_blocks(&self) -> u64 {
-        // Blocks in both are counted once: a word at a time.
-        let words = self.changed.words().iter().zip(self.pending.words());
-        words
-            .map(|(changed, pending)| {
-                let bits = changed.load(Ordering::Relaxed) | pending.load(Ordering::Relaxed);
-                u64::from(bits.count_ones())
-            })
-            .sum()
+        let ones = |word: u64| u64::from(word.count_ones());
+        let pending: u64 = self.pending().each_word().map(|(_, word)| ones(word)).sum();
+        // Blocks in both are counted once.
+        let known = |index: usize| self.pending.words()[index].load(Ordering::Relaxed);
+        let new = self
+            .changed()
+            .each_word()
+            .map(|(index, word)| ones(word & !known(index)));
+        pending + new.sum::<u64>()
     }
 
     fn mark(&mut self, range: BlockRange) {
-        self.pending.bits().set(range);
+        self.pending().set(range);
     }
 
     fn acknowledge(&mut self, range: BlockRange) {
-        self.pending.bits().clear(range);
+        self.pending().clear(range);
     }
 
     fn was_lost(&self) -> bool {
@@ -435,7 +460,8 @@ impl ChangeSource for EbpfSource {
 
     fn has_gaps(&self) -> bool {
         let words = self.identity.words();
-        words[OVERFLOWS].load(Ordering::SeqCst) != 0 || words[MISSES].load(Ordering::SeqCst) != self.misses()
+        words[OVERFLOWS].load(Ordering::SeqCst) != 0
+            || words[MISSES].load(Ordering::SeqCst) != self.misses().unwrap_or(0)
     }
 
     fn compared(&mut self, point: PointId) {
@@ -450,7 +476,7 @@ impl ChangeSource for EbpfSource {
         let words = self.identity.words();
         words[COMPARED].store(0, Ordering::SeqCst);
         words[OVERFLOWS].store(0, Ordering::SeqCst);
-        words[MISSES].store(self.misses(), Ordering::SeqCst);
+        words[MISSES].store(self.misses().unwrap_or(0), Ordering::SeqCst);
     }
 
     fn forget(self: Box<Self>) {

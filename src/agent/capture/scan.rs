@@ -14,6 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// Coarsest times that a file system keeps (vfat: 2 s). A change within the same tick as the one before would not
 /// show, so the last change must lie further back.
 const TICK: Duration = Duration::from_millis(2100);
+/// File systems that keep the times as fine as the kernel counts them, which is 10 ms at the coarsest: ext4, xfs,
+/// btrfs, tmpfs (`linux/magic.h`).
+const FINE: [i128; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
+const FINE_TICK: Duration = Duration::from_millis(50);
 /// Longest wait for that, per point.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -31,6 +35,7 @@ pub struct ScanSource {
     path: PathBuf,
     /// Statistics of a device.
     counters: Option<PathBuf>,
+    tick: Duration,
     /// None: not known, or in motion when asked.
     since: Option<Mark>,
 }
@@ -48,10 +53,12 @@ impl ScanSource {
             let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
             PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
         });
+        let fine = rustix::fs::fstatfs(&file).is_ok_and(|stat| FINE.contains(&i128::from(stat.f_type)));
         Ok(Self {
             file,
             path: path.to_owned(),
             counters,
+            tick: if fine { FINE_TICK } else { TICK },
             since: None,
         })
     }
@@ -100,7 +107,7 @@ fn parse_counters(text: &str) -> Option<[u64; 4]> {
 }
 
 /// The last change lies so far back that the next one shows.
-fn is_settled(mark: &Mark) -> bool {
+fn is_settled(mark: &Mark, tick: Duration) -> bool {
     let Mark::Times(_, modified, changed) = mark else {
         return true;
     };
@@ -111,7 +118,7 @@ fn is_settled(mark: &Mark) -> bool {
     );
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH + last)
-        .is_ok_and(|age| age >= TICK)
+        .is_ok_and(|age| age >= tick)
 }
 
 impl ChangeSource for ScanSource {
@@ -128,7 +135,10 @@ impl ChangeSource for ScanSource {
         let end = Instant::now() + PATIENCE;
         loop {
             self.since = self.mark_now();
-            let settled = self.since.as_ref().is_some_and(is_settled);
+            let settled = self
+                .since
+                .as_ref()
+                .is_some_and(|mark| is_settled(mark, self.tick));
             if settled || Instant::now() >= end {
                 if !settled {
                     self.since = None;

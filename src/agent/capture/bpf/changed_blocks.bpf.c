@@ -18,6 +18,9 @@
 #define SECTOR_TO_BLOCK 3
 #define OP_MASK 0xff
 #define OP_READ 0
+#define OP_DISCARD 3
+// Ranges in one discard: 256 for NVMe, and virtio takes fewer.
+#define RANGES_MAX 256
 #define COUNT_BITS 21
 #define SALT_BITS 7
 // Set by user space in a note that it has seen.
@@ -31,6 +34,14 @@
 struct gendisk { int major; int first_minor; } __attribute__((preserve_access_index));
 struct request_queue { struct gendisk *disk; } __attribute__((preserve_access_index));
 struct blk_mq_hw_ctx { unsigned int queue_num; } __attribute__((preserve_access_index));
+struct bvec_iter { __u64 bi_sector; unsigned int bi_size; } __attribute__((preserve_access_index));
+struct block_device { struct gendisk *bd_disk; } __attribute__((preserve_access_index));
+struct bio {
+	struct bio *bi_next;
+	struct block_device *bi_bdev;
+	unsigned int bi_opf;
+	struct bvec_iter bi_iter;
+} __attribute__((preserve_access_index));
 struct request {
 	struct request_queue *q;
 	struct blk_mq_hw_ctx *mq_hctx;
@@ -38,13 +49,7 @@ struct request {
 	int tag;
 	unsigned int __data_len;
 	__u64 __sector;
-} __attribute__((preserve_access_index));
-struct block_device { struct gendisk *bd_disk; } __attribute__((preserve_access_index));
-struct bvec_iter { __u64 bi_sector; unsigned int bi_size; } __attribute__((preserve_access_index));
-struct bio {
-	struct block_device *bi_bdev;
-	unsigned int bi_opf;
-	struct bvec_iter bi_iter;
+	struct bio *bio;
 } __attribute__((preserve_access_index));
 
 const volatile __u32 disk_major = 0;
@@ -64,6 +69,7 @@ const volatile __u32 slot_mask = 0;
 	} name_ SEC(".maps")
 
 WORDS(changed, 1);      // one bit per 4 KiB
+WORDS(summary, 1);      // one bit per word of `changed`: a large disk is not looked through for few bits
 WORDS(pending, 1);      // taken by user space and not yet acknowledged; kept here only to be pinned
 WORDS(in_flight, 1);
 WORDS(identity, 8);     // of user space: which disk and boot this is
@@ -87,6 +93,11 @@ static long mark_word(__u32 index, struct span *span)
 	if (!bits)
 		return 1;
 	__sync_fetch_and_or(bits, mask);
+	// After the bits: user space clears this first and then takes them, so one of the two sees the other.
+	key = word >> 6;
+	bits = bpf_map_lookup_elem(&summary, &key);
+	if (bits && !(*(volatile __u64 *)bits & 1ULL << (word & 63)))
+		__sync_fetch_and_or(bits, 1ULL << (word & 63));
 	return 0;
 }
 
@@ -131,6 +142,55 @@ static __always_inline __u64 *slot(struct request *rq)
 	return bpf_map_lookup_elem(&in_flight, &key);
 }
 
+static __always_inline void count_gap(void)
+{
+	__u32 key = OVERFLOWS;
+	__u64 *word = bpf_map_lookup_elem(&identity, &key);
+
+	if (word)
+		__sync_fetch_and_add(word, 1);
+}
+
+// Discards that do not touch each other are sent as one request; its position is that of the first only.
+static __always_inline int is_scattered(struct request *rq)
+{
+	return (rq->cmd_flags & OP_MASK) == OP_DISCARD && rq->bio && rq->bio->bi_next;
+}
+
+// One note over all ranges of such a request.
+static __always_inline __u64 note_scattered(struct request *rq)
+{
+	__u64 from = ~0ULL, to = 0, sector, end;
+	struct bio *bio = rq->bio;
+	int index;
+
+	for (index = 0; index < RANGES_MAX && bio; index++, bio = bio->bi_next) {
+		sector = bio->bi_iter.bi_sector;
+		end = sector + (bio->bi_iter.bi_size >> 9);
+		from = sector < from ? sector : from;
+		to = end > to ? end : to;
+	}
+	from >>= SECTOR_TO_BLOCK;
+	to = (to + 7) >> SECTOR_TO_BLOCK;
+	if (bio || to <= from || to - from >= 1ULL << COUNT_BITS)
+		return 0;
+	return from << (COUNT_BITS + SALT_BITS) | (to - from) << SALT_BITS | (bpf_ktime_get_ns() >> 10 & (SEEN - 1));
+}
+
+static __always_inline void mark_scattered(struct request *rq)
+{
+	struct bio *bio = rq->bio;
+	__u64 sector;
+	int index;
+
+	for (index = 0; index < RANGES_MAX && bio; index++, bio = bio->bi_next) {
+		sector = bio->bi_iter.bi_sector;
+		mark(sector >> SECTOR_TO_BLOCK, (sector + (bio->bi_iter.bi_size >> 9) + 7) >> SECTOR_TO_BLOCK);
+	}
+	if (bio)
+		count_gap();
+}
+
 static __always_inline int issued(struct request *rq)
 {
 	__u64 sector = rq->__sector, note = 0, old;
@@ -142,10 +202,13 @@ static __always_inline int issued(struct request *rq)
 	if (!word)
 		return 0;
 	if ((rq->cmd_flags & OP_MASK) != OP_READ)
-		note = note_of(sector, rq->__data_len);
+		note = is_scattered(rq) ? note_scattered(rq) : note_of(sector, rq->__data_len);
 	old = __sync_lock_test_and_set(word, note);
 	if (old)
 		mark_note(old);
+	// Too far apart for a note: marked now as well as on completion, which may be missed.
+	if (!note && is_scattered(rq))
+		mark_scattered(rq);
 	return 0;
 }
 
@@ -169,7 +232,10 @@ int BPF_PROG(completed, struct request *rq, int error, unsigned int bytes)
 
 	if ((rq->cmd_flags & OP_MASK) == OP_READ || !bytes || sector == NO_SECTOR || !is_ours(rq->q->disk))
 		return 0;
-	mark(sector >> SECTOR_TO_BLOCK, (sector + (bytes >> 9) + 7) >> SECTOR_TO_BLOCK);
+	if (is_scattered(rq))
+		mark_scattered(rq);
+	else
+		mark(sector >> SECTOR_TO_BLOCK, (sector + (bytes >> 9) + 7) >> SECTOR_TO_BLOCK);
 	word = slot(rq);
 	if (word && bytes >= rq->__data_len)
 		__sync_lock_test_and_set(word, 0);
@@ -217,10 +283,7 @@ static __always_inline int queued(struct bio *bio, __u64 address)
 			__sync_lock_test_and_set(word, note);
 		return 0;
 	}
-	key = OVERFLOWS;
-	word = bpf_map_lookup_elem(&identity, &key);
-	if (word)
-		__sync_fetch_and_add(word, 1);
+	count_gap();
 	return 0;
 }
 
