@@ -67,8 +67,9 @@ async function reads(locator, pattern, seconds = 30) {
   }
   assert.fail(`waited for ${pattern}, it reads: ${text.slice(-600)}`);
 }
-async function axe(page, where) {
-  const { violations } = await new AxeBuilder({ page }).analyze();
+async function axe(page, where, rules = null) {
+  const builder = new AxeBuilder({ page });
+  const { violations } = await (rules ? builder.withRules(rules) : builder).analyze();
   if (violations.length) findings.push(`${where}: ${JSON.stringify(violations.map(({ id, help, nodes }) => ({ id, help, nodes: nodes.slice(0, 3).map((node) => `${node.html.slice(0, 200)} | ${node.failureSummary}`) })), null, 1)}`);
 }
 /** The page is there and its data has come. */
@@ -203,7 +204,8 @@ try {
     await visit(reader, '/items/lab1');
     const test = reader.getByRole('button', { name: 'Test failover', exact: true });
     assert.equal(await test.getAttribute('aria-disabled'), 'true');
-    await test.click();
+    // It can be reached and pressed; it says why and does nothing.
+    await test.click({ force: true });
     assert.equal(await reader.getByRole('dialog').count(), 0, 'no dialog opens');
     await reads(reader.getByRole('status').filter({ hasText: 'needs the role' }), /needs the role Operator\. You are Reader/);
     await shot(reader, 'reader');
@@ -233,23 +235,25 @@ try {
   });
 
   const PAGES = ['/', '/items', '/items/lab1', '/items/lab1?tab=points', '/items/lab1?tab=disks', '/items/lab2?tab=target', '/items/lab1?tab=health', '/items/lab1?tab=history', '/enable', '/jobs', '/events', '/policies', '/servers', '/users', '/tokens', '/audit', '/account', '/nowhere'];
-  for (const scheme of ['light', 'dark']) {
-    await step(`every page, ${scheme}: no finding of axe`, async () => {
-      await page.emulateMedia({ colorScheme: scheme });
-      for (const path of PAGES) {
-        await visit(page, path);
-        assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), scheme);
+  await step('every page, light and dark: no finding of axe', async () => {
+    for (const path of PAGES) {
+      await visit(page, path);
+      for (const scheme of ['light', 'dark']) {
+        // The theme follows the system while the page is open.
+        await page.emulateMedia({ colorScheme: scheme });
+        await page.waitForFunction((wanted) => document.documentElement.dataset.theme === wanted, scheme);
         await shot(page, `${scheme}${path.replace(/[^a-z0-9]+/gi, '-')}`);
-        await axe(page, `${scheme} ${path}`);
+        await axe(page, `${scheme} ${path}`, scheme === 'dark' ? ['color-contrast'] : null);
       }
-    });
-  }
+      await page.emulateMedia({ colorScheme: 'light' });
+    }
+  });
   await step('phone width: no page is wider than the screen', async () => {
     await page.setViewportSize({ width: 390, height: 844 });
     for (const path of [...PAGES, '/items/lab1?do=TestFailover']) {
       await visit(page, path);
       const width = await page.evaluate(() => document.documentElement.scrollWidth);
-      assert.ok(width <= 390, `${path} is ${width} wide`);
+      if (width > 390) findings.push(`${path} is ${width} wide on a phone`);
       await shot(page, `phone${path.replace(/[^a-z0-9]+/gi, '-')}${path.includes('do=') ? 'dialog' : ''}`);
     }
     await visit(page, '/');
@@ -260,7 +264,7 @@ try {
   });
   await step('keyboard, back button, log out', async () => {
     await page.keyboard.press('Control+k');
-    await page.getByRole('combobox').fill('lab1');
+    await page.getByRole('combobox', { name: 'Machine or page' }).fill('lab1');
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'lab1' }).waitFor();
     await page.goBack();
@@ -272,7 +276,7 @@ try {
     expected = null;
   });
 
-  assert.equal(findings.length, 0, `axe found:\n${findings.join('\n')}`);
+  assert.equal(findings.length, 0, `found:\n${findings.join('\n')}`);
   assert.deepEqual([...foreign], [], 'requests outside the own origin');
   assert.deepEqual(complaints, [], 'errors in the console');
   console.log('  no request outside the own origin, no error in the console');
