@@ -11,7 +11,7 @@ use crate::process_server::{Backlog, Maintenance, ReplicationService, Sessions};
 use crate::recovery::{Parts, Runner};
 use crate::replica::{ReplicaError, Store};
 use crate::target::QemuCompute;
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Adopted, BackupError, Backups, Vault, VaultError, is_of_older_schema};
 use crate::wire::MESSAGE_BYTES_MAX;
 use crate::wire::proto::control_server::ControlServer;
 use crate::wire::proto::replication_server::ReplicationServer;
@@ -39,6 +39,10 @@ pub struct ServerSettings {
     pub maintenance: Duration,
     /// Of new client certificates.
     pub client_life: Duration,
+    /// Between two backups of the database, where it changed.
+    pub backup_interval: Duration,
+    /// The database is lost: make it again from its newest backup, or from the manifests of the store.
+    pub rebuild: bool,
     /// `/metrics` needs no login.
     pub metrics_public: bool,
 }
@@ -53,6 +57,8 @@ impl ServerSettings {
             heartbeat: Duration::from_secs(5),
             maintenance: Duration::from_secs(30),
             client_life: DEFAULT_CLIENT_LIFE,
+            backup_interval: Duration::from_secs(3600),
+            rebuild: false,
             metrics_public: false,
         }
     }
@@ -62,6 +68,14 @@ impl ServerSettings {
 pub enum ServerError {
     #[error("443 is refused as the data port: it is kept for web servers; take another one")]
     Port443,
+    #[error(
+        "the vault's database is missing, but the store holds {machines} machines and {backups} backups of it"
+    )]
+    DatabaseLost { machines: usize, backups: usize },
+    #[error("the vault's database {0} is there: nothing is rebuilt over it")]
+    NothingToRebuild(PathBuf),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     #[error("cannot {action} {object}")]
     Io {
         action: &'static str,
@@ -164,6 +178,13 @@ impl Server {
             stop,
             tasks,
         };
+        server.tasks.spawn(keep_backups(
+            server.vault.clone(),
+            Arc::new(Backups::of(server.store.root(), server.pki.vault_key.clone())),
+            server.data_dir.join("vault.db"),
+            settings.backup_interval,
+            server.stop.clone(),
+        ));
         // Before anybody is let in: machines that run find their disks again, open jobs go on.
         server.resume().await;
         server.serve_agents(&settings, data_listener)?;
@@ -199,7 +220,9 @@ impl Server {
             Arc::new(SiteOf {
                 pki: self.pki.clone(),
                 sessions: self.sessions.clone(),
-                addresses: vec![self.data_address.to_string(), self.api_address.to_string()],
+                data_address: self.data_address,
+                api_address: self.api_address,
+                names: settings.names.clone(),
                 vitals: self.vitals.clone(),
             }),
             self.stop.clone(),
@@ -303,7 +326,9 @@ async fn bind(address: SocketAddr) -> Result<(SocketAddr, tokio::net::TcpListene
 struct SiteOf {
     pki: Arc<Pki>,
     sessions: Sessions,
-    addresses: Vec<String>,
+    data_address: SocketAddr,
+    api_address: SocketAddr,
+    names: Vec<String>,
     vitals: Arc<VitalsWatch>,
 }
 
@@ -326,10 +351,10 @@ impl api::Site for SiteOf {
             roles: ["configuration", "process", "vault", "target"]
                 .map(str::to_owned)
                 .to_vec(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::rt::executable::version().to_owned(),
             state: "Connected".to_owned(),
             detail: words(days_left(&self.pki.chain_pem)),
-            addresses: self.addresses.clone(),
+            addresses: vec![self.data_address.to_string(), self.api_address.to_string()],
             last_heartbeat_at: Some(api::Time(crate::rt::now_unix_nanos())),
             health,
             alarms: alarms
@@ -373,6 +398,26 @@ impl api::Site for SiteOf {
         self.sessions.backlog(machine)
     }
 
+    fn way_in(&self) -> Result<api::WayIn, api::SiteError> {
+        let failed = |error: PkiError| api::SiteError {
+            what: "the server's certificate cannot be read".to_owned(),
+            source: Some(Box::new(error)),
+        };
+        // Loopback only where there is nothing else: the command is run on another machine.
+        let (near, far): (Vec<_>, Vec<_>) = self
+            .names
+            .iter()
+            .cloned()
+            .partition(|name| name == "localhost" || name.starts_with("127.") || name == "::1");
+        Ok(api::WayIn {
+            public_key_pin: self.pki.public_key_pin().map_err(failed)?,
+            ca_fingerprint: self.pki.fingerprint().map_err(failed)?,
+            api_port: self.api_address.port(),
+            data_port: self.data_address.port(),
+            names: [far, near].concat(),
+        })
+    }
+
     fn certificate_ends_unix(&self) -> Option<i64> {
         ends_unix(&self.pki.chain_pem)
     }
@@ -383,6 +428,87 @@ impl api::Site for SiteOf {
 
     // The reconciler hears of every commit of the vault.
     fn nudge(&self) {}
+}
+
+/// A database that is lost beside a store that is not must be said: an empty vault would fence and forget what is there.
+fn open_vault(settings: &ServerSettings, store: &Store, pki: &Pki) -> Result<Vault, ServerError> {
+    let database = settings.data_dir.join("vault.db");
+    let backups = Backups::of(store.root(), pki.vault_key.clone());
+    let known = backups.list()?;
+    match (database.exists(), settings.rebuild) {
+        (true, true) => return Err(ServerError::NothingToRebuild(database)),
+        (false, false) if !known.is_empty() || !store.machines().is_empty() => {
+            return Err(ServerError::DatabaseLost {
+                machines: store.machines().len(),
+                backups: known.len(),
+            });
+        }
+        (false, true) => {
+            // One that cannot be used is passed over: an older one tells more than manifests do.
+            for backup in &known {
+                match backups.restore(&backup.name, &database) {
+                    Ok(()) => {
+                        tracing::warn!(name = backup.name, "the database is restored from this backup");
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::error!(
+                            error = crate::agent::daemon::chain(&error),
+                            "a backup cannot be used"
+                        );
+                    }
+                }
+            }
+        }
+        _ => {
+            if is_of_older_schema(&database)? {
+                backups.make(&database, "before-migration")?;
+            }
+        }
+    }
+    let vault = Vault::open(&database)?;
+    let adopted = vault.adopt_store(store, settings.rebuild)?;
+    if adopted != Adopted::default() {
+        tracing::warn!(
+            rebuilt = adopted.rebuilt,
+            generations_raised = adopted.raised,
+            "the vault was brought together with the store"
+        );
+    }
+    Ok(vault)
+}
+
+/// Whenever the database changed since the last one, but no more often than the interval.
+async fn keep_backups(
+    vault: Vault,
+    backups: Arc<Backups>,
+    database: PathBuf,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    let commits = vault.commits();
+    let mut saved = None;
+    loop {
+        let now = *commits.borrow();
+        if saved != Some(now) {
+            let (backups, database) = (backups.clone(), database.clone());
+            let made = tokio::task::spawn_blocking(move || backups.make(&database, "scheduled")).await;
+            match made {
+                Ok(Ok(_)) => saved = Some(now),
+                Ok(Err(error)) => {
+                    tracing::error!(
+                        error = crate::agent::daemon::chain(&error),
+                        "the vault's database could not be backed up"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+    }
 }
 
 fn open(settings: &ServerSettings) -> Result<(Arc<Pki>, Vault, Store, Option<String>), ServerError> {
@@ -399,7 +525,7 @@ fn open(settings: &ServerSettings) -> Result<(Arc<Pki>, Vault, Store, Option<Str
     let pki = Pki::open(&folder.join("pki"), &settings.names)?;
     // The store first: its lock tells a second server before it touches the database.
     let store = Store::create(&folder.join("store"), &pki.vault_key)?;
-    let vault = Vault::open(&folder.join("vault.db"))?;
+    let vault = open_vault(settings, &store, &pki)?;
     let one_time_password = vault.first_start()?;
     Ok((Arc::new(pki), vault, store, one_time_password))
 }

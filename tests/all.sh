@@ -19,7 +19,22 @@ install_missing \
     "mkfs.btrfs btrfs-progs file-systems-under-fire" \
     "mkfs.vfat dosfstools file-systems-under-fire" \
     "mcopy mtools vfat-where-the-kernel-has-none" \
-    "sfdisk fdisk partitions-of-test-disks"
+    "sfdisk fdisk partitions-of-test-disks" \
+    "promtool prometheus judges-/metrics-and-the-alert-rules" \
+    "/usr/lib/python3*/ensurepip/__init__.py python3-venv mail-server-for-tests"
+
+# Debian's package starts a server that nobody asked for.
+if command -v systemctl >/dev/null && systemctl is-active --quiet prometheus 2>/dev/null; then
+    systemctl disable --quiet --now prometheus
+fi
+# A mail server to send alerts to.
+venv=${LIFEBOAT_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-test-venv}
+if ! "$venv/bin/python" -c 'import aiosmtpd' 2>/dev/null; then
+    echo "making $venv with aiosmtpd: mail server for tests"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet 'aiosmtpd==1.4.*'
+fi
+export LIFEBOAT_TEST_PYTHON=$venv/bin/python
 
 step() {
     echo "== $1"; shift

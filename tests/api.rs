@@ -22,7 +22,7 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
     let below = path.strip_prefix("/api/v1/vaults/{vault}")?;
     let last = below.rsplit('/').next().unwrap_or_default();
     Some(match (method, below) {
-        ("get", "/passphrase") => Role::Contributor,
+        ("get", "/passphrase" | "/join-tokens" | "/registration-keys") => Role::Contributor,
         ("get", "/tokens") => Role::Owner,
         ("get", _) => Role::Reader,
         // A token for oneself, never above one's own role.
@@ -35,11 +35,14 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             | "/replicated-items/{item}/unplanned-failover"
             | "/replicated-items/{item}/commit"
             | "/replicated-items/{item}/resynchronize"
+            | "/machines/{machine}/agent-update"
             | "/jobs/{job}/cancel"
             | "/jobs/{job}/restart"
             | "/jobs/{job}/resume",
         ) => Role::Operator,
         // Infrastructure, protection, policies.
+        ("post", "/join-tokens" | "/registration-keys") => Role::Contributor,
+        ("delete", "/join-tokens/{token}" | "/registration-keys/{key}") => Role::Contributor,
         ("post", "/passphrase/rotate" | "/replicated-items" | "/policies") => Role::Contributor,
         ("post", "/alert-settings/test") => Role::Contributor,
         ("post", _) if matches!(last, "rename" | "revoke") => Role::Contributor,
@@ -78,6 +81,7 @@ fn filled(path: &str) -> String {
     path.replace("{vault}", "default")
         .replace("{job}", "018f0000-0000-7000-8000-000000000000")
         .replace("{token}", "999999")
+        .replace("{key}", "999999")
         .replace("{machine}", "nosuch")
         .replace("{item}", "nosuch")
         .replace("{user}", "nosuch")
@@ -123,7 +127,9 @@ fn every_route_keeps_every_role_in_its_bounds() {
     let fresh = server.vault.login("fresh", &once, "test").unwrap();
     let mut fresh = server.https(Some(&fresh));
     for (method, path) in operations() {
-        let open = ["/healthz", "/api/v1/openapi.json", "/api/v1/login"].contains(&path.as_str());
+        let open = ["/healthz", "/api/v1/openapi.json", "/api/v1/login", "/install.sh"]
+            .contains(&path.as_str())
+            || path.starts_with("/agent/");
         // It would end the session that the others need.
         if path == "/api/v1/logout" {
             continue;

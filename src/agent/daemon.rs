@@ -17,6 +17,7 @@ use super::progress::Kept;
 use super::ship::{Session, SessionSpec, ShipCounters};
 use super::sink::ShipError;
 use super::status::{Board, DiskLive};
+use super::update::Updates;
 use super::{inventory, status_socket};
 use crate::block::DiskId;
 use rand::RngExt;
@@ -42,12 +43,23 @@ pub struct AgentSettings {
     pub freeze_deadline: Duration,
 }
 
-/// Runs until `stop`; blocks. `runtime` drives the connections.
+/// Runs until `stop`; blocks. `runtime` drives the connections. Orders to update are left alone.
 pub fn run(
     settings: AgentSettings,
     identity: Identity,
     runtime: &Handle,
     stop: CancellationToken,
+) -> std::io::Result<()> {
+    run_updatable(settings, identity, runtime, stop, None)
+}
+
+/// As [`run`]; also ends when `updates` has another executable to run.
+pub fn run_updatable(
+    settings: AgentSettings,
+    identity: Identity,
+    runtime: &Handle,
+    stop: CancellationToken,
+    updates: Option<Updates>,
 ) -> std::io::Result<()> {
     let book = OrderBook::default();
     let board = Board::default();
@@ -66,7 +78,11 @@ pub fn run(
         book.clone(),
         board.clone(),
         counters.clone(),
+        updates.clone(),
     );
+    if let Some(updates) = &updates {
+        updates.watch(runtime, stop.clone());
+    }
     let identities = heart.identities();
     let beating = runtime.spawn(heart.run(stop.clone()));
     let status = runtime.spawn(status_socket::serve(

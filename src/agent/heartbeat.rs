@@ -6,6 +6,7 @@ use super::orders::{OrderBook, Orders};
 use super::ship::{ShipCounters, of_status};
 use super::sink::ShipError;
 use super::status::Board;
+use super::update::Updates;
 use super::{doctor, inventory};
 use crate::rt::now_unix_nanos;
 use crate::wire::proto::control_client::ControlClient;
@@ -33,6 +34,7 @@ pub(super) struct Heart {
     counters: Arc<ShipCounters>,
     channel: Option<Channel>,
     inventory_sent: Option<(std::time::Instant, String)>,
+    updates: Option<Updates>,
 }
 
 impl Heart {
@@ -42,6 +44,7 @@ impl Heart {
         book: OrderBook,
         board: Board,
         counters: Arc<ShipCounters>,
+        updates: Option<Updates>,
     ) -> Self {
         Self {
             identity: watch::Sender::new(identity),
@@ -51,6 +54,7 @@ impl Heart {
             counters,
             channel: None,
             inventory_sent: None,
+            updates,
         }
     }
 
@@ -141,7 +145,7 @@ impl Heart {
         let sent_at = now_unix_nanos();
         let request = HeartbeatRequest {
             clock_unix_nanos: sent_at,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: crate::rt::executable::version().to_owned(),
             inventory_json: inventory.clone().unwrap_or_default(),
             boot_id: inventory::boot_id(),
             disks: status.disk_messages(|disk| self.counters.of(disk)),
@@ -149,6 +153,7 @@ impl Heart {
             troubles: status.trouble_messages(),
             generation: status.generation,
             resync_done: status.resynchronized,
+            update: self.updates.as_ref().and_then(Updates::report),
         };
         let reply = ControlClient::new(channel)
             .heartbeat(request)
@@ -169,6 +174,12 @@ impl Heart {
         );
         self.book.clock().add(sample);
         self.skew(sample.offset_nanos);
+        if let Some(updates) = &self.updates {
+            updates.healthy();
+            if let Some(order) = reply.desired.as_ref().and_then(|desired| desired.update.clone()) {
+                updates.order(order, &self.identity.borrow());
+            }
+        }
         if let Some(desired) = reply.desired.clone() {
             self.book.give(Orders::of_message(desired));
         }

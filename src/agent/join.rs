@@ -1,6 +1,6 @@
-//! Joining the configuration server: pin its CA, show the passphrase, get a client certificate.
+//! Joining the configuration server: pin its CA, show the passphrase or a join token, get a client certificate.
 //!
-//! The passphrase travels only inside TLS to a server whose CA has the fingerprint that the person gave.
+//! Either travels only inside TLS to a server whose CA has the fingerprint that the person gave.
 use super::identity::{Identity, IdentityError, endpoint};
 use super::ship::{of_status, reason};
 use super::sink::ShipError;
@@ -8,7 +8,7 @@ use crate::rt::now_unix_nanos;
 use crate::wire::proto::control_client::ControlClient;
 use crate::wire::proto::{EnrolRequest, RenewRequest};
 use crate::wire::tls::{TlsError, fetch_ca};
-use crate::wire::{PROTOCOL_VERSION, Refused, SERVER_NAME};
+use crate::wire::{JOIN_TOKEN_PREFIX, PROTOCOL_VERSION, Refused, SERVER_NAME};
 use rcgen::{CertificateParams, KeyPair};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +35,7 @@ pub struct JoinSpec {
     pub server: String,
     /// `sha256:…` of the server's CA.
     pub fingerprint: String,
+    /// The passphrase, or a join token.
     pub passphrase: String,
     pub name: String,
     /// What tells this machine from every other, also under another name.
@@ -64,12 +65,19 @@ async fn join_now(spec: &JoinSpec, folder: &Path) -> Result<Identity, JoinError>
         .connect()
         .await
         .map_err(|e| JoinError::Unreachable(chain(&e)))?;
+    let given = spec.passphrase.trim().to_owned();
+    let (passphrase, join_token) = if given.starts_with(JOIN_TOKEN_PREFIX) {
+        (String::new(), given)
+    } else {
+        (given, String::new())
+    };
     let enrolled = ControlClient::new(channel)
         .enrol(EnrolRequest {
-            passphrase: spec.passphrase.trim().to_owned(),
+            passphrase,
+            join_token,
             machine_name: spec.name.clone(),
             csr_pem,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: crate::rt::executable::version().to_owned(),
             protocol_version: PROTOCOL_VERSION,
             clock_unix_nanos: now_unix_nanos(),
             machine_key: spec.machine_key.clone(),

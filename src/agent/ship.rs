@@ -167,7 +167,7 @@ impl Session {
                     last_point: *last_point,
                 })
                 .collect(),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: crate::rt::executable::version().to_owned(),
         };
         let said = Some(Said::Hello(hello));
         outgoing

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 
 /// Where a server is.
@@ -213,6 +213,7 @@ pub struct Client {
     token: Option<String>,
     runtime: tokio::runtime::Runtime,
     sender: Option<SendRequest<Full<Bytes>>>,
+    used: Instant,
     observer: Option<Observer>,
 }
 
@@ -222,6 +223,8 @@ type Observer = Box<dyn Fn(&Method, &str, Option<&Value>)>;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Longer than the server's own limit, so that its answer arrives.
 const ANSWER_LIMIT: Duration = Duration::from_secs(75);
+/// Less than the server's limit.
+const IDLE_MAX: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 impl Client {
@@ -244,6 +247,7 @@ impl Client {
             token,
             runtime,
             sender: None,
+            used: Instant::now(),
             observer: None,
         })
     }
@@ -328,6 +332,10 @@ impl Client {
         let request = request
             .body(Full::new(bytes))
             .map_err(|error| ClientError::BadAnswer(error.to_string()))?;
+        // The server ends an idle connection, and nobody looks here between two requests.
+        if self.used.elapsed() > IDLE_MAX {
+            self.sender = None;
+        }
         let address = self.address.to_string();
         let answer = {
             let Self {
@@ -341,6 +349,7 @@ impl Client {
                 tokio::time::timeout(ANSWER_LIMIT, send(address, tls.as_ref(), sender, request)).await
             })
         };
+        self.used = Instant::now();
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(source)) => {

@@ -17,7 +17,15 @@ use std::sync::PoisonError;
 const KEY_LEN_MAX: usize = 128;
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Answers of these hold a password, a token or the passphrase.
-const SECRET: [&str; 5] = ["/login", "/users", "/reset-password", "/tokens", "/rotate"];
+const SECRET: [&str; 7] = [
+    "/login",
+    "/users",
+    "/reset-password",
+    "/tokens",
+    "/rotate",
+    "/join-tokens",
+    "/registration-keys",
+];
 
 /// Whether this route takes an Idempotency-Key.
 pub(super) fn is_kept(matched: &str) -> bool {

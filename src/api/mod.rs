@@ -4,12 +4,15 @@
 //! Beside the block's way: nothing here holds state that matters; whatever is answered with success is in the vault's
 //! database already. Calls of the vault, the runner and the store block, so they run on blocking threads ([`ApiState::run`]).
 mod access;
+mod agent_update;
 mod alerts;
 mod capacity;
 pub mod client;
 mod events;
 mod failover;
 mod idempotency;
+mod install;
+mod invitations;
 mod items;
 mod jobs;
 mod lists;
@@ -29,7 +32,7 @@ pub use items::{EnableRequest, ReplicatedItem};
 pub use model::{JobView, Page, Time};
 pub use problem::{ApiError, Problem};
 pub use serve::{serve_tls, serve_unix};
-pub use site::{ServerAlarm, ServerFacts, Site, SiteError};
+pub use site::{ServerAlarm, ServerFacts, Site, SiteError, WayIn};
 
 use crate::block::MachineId;
 use crate::recovery::Runner;
@@ -207,10 +210,21 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(site::store))
         .routes(routes!(site::passphrase))
         .routes(routes!(site::rotate_passphrase))
+        .routes(routes!(install::script))
+        .routes(routes!(install::executable))
+        .routes(routes!(install::executable_digest))
+        .routes(routes!(invitations::join_tokens, invitations::create_join_token))
+        .routes(routes!(invitations::revoke_join_token))
+        .routes(routes!(
+            invitations::registration_keys,
+            invitations::create_registration_key
+        ))
+        .routes(routes!(invitations::revoke_registration_key))
         .routes(routes!(machines::list))
         .routes(routes!(machines::show, machines::remove))
         .routes(routes!(machines::rename))
         .routes(routes!(machines::revoke))
+        .routes(routes!(agent_update::show, agent_update::order))
         .routes(routes!(items::list, items::enable))
         .routes(routes!(items::show, items::disable))
         .routes(routes!(items::set_target))
@@ -261,6 +275,7 @@ pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
     // The last layer is the first to see a request.
     router
+        .fallback(crate::web::page)
         .layer(from_fn_with_state(state.clone(), idempotency::replay))
         .layer(from_fn_with_state(state.clone(), access::check))
         .layer(from_fn_with_state(state.clone(), limit_time))

@@ -22,7 +22,7 @@ pub async fn healthz(State(state): State<ApiState>) -> Result<Json<Healthz>, Api
     state.run(|state| Ok(state.vault.vaults()?)).await?;
     Ok(Json(Healthz {
         status: "ok".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::rt::executable::version().to_owned(),
     }))
 }
 

@@ -78,6 +78,19 @@ impl From<SiteError> for ApiError {
     }
 }
 
+/// Where this server is, and how it is recognised.
+#[derive(Clone, Debug)]
+pub struct WayIn {
+    /// `sha256//` and base64: of the public key that the HTTPS port shows.
+    pub public_key_pin: String,
+    /// `sha256:` and hexadecimal: of the CA.
+    pub ca_fingerprint: String,
+    pub api_port: u16,
+    pub data_port: u16,
+    /// Names and addresses of this host, the best first.
+    pub names: Vec<String>,
+}
+
 /// The configuration server, as the API needs it. Calls block.
 pub trait Site: Send + Sync {
     fn servers(&self) -> Vec<ServerFacts>;
@@ -89,6 +102,8 @@ pub trait Site: Send + Sync {
     fn ca_pem(&self) -> String;
     /// What of a machine's disks has arrived and is in no recovery point yet.
     fn backlog(&self, machine: MachineId) -> HashMap<DiskId, Backlog>;
+    /// What a machine needs to find this server and to know that it is the right one.
+    fn way_in(&self) -> Result<WayIn, SiteError>;
     /// End of the server's own certificate, Unix seconds.
     fn certificate_ends_unix(&self) -> Option<i64> {
         None

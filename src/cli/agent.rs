@@ -6,6 +6,7 @@ use crate::agent::daemon::{self, AgentSettings};
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::join::{self, JoinError, JoinSpec};
 use crate::agent::status::Status;
+use crate::agent::update::{Next, UpdateError, Updates};
 use crate::agent::{doctor, inventory, status_socket};
 use crate::wire::facts::{Check, CheckResult};
 use clap::{Args, Subcommand};
@@ -29,6 +30,11 @@ pub enum AgentCommand {
     Doctor(DoctorArgs),
     /// Install the executable and a systemd unit, and start it
     Install(InstallArgs),
+    /// Before each start of the service, by the previous executable: bring it back when an update did not prove itself
+    #[command(hide = true)]
+    UpdateCheck(UpdateCheckArgs),
+    /// Stop the service; remove its unit, this machine's identity and the tracking of its disks
+    Uninstall(UninstallArgs),
 }
 
 const JOIN_EXAMPLES: &str = "Examples:
@@ -56,9 +62,15 @@ pub struct JoinArgs {
     /// Fingerprint of the server's CA (sha256:...)
     #[arg(long)]
     fingerprint: String,
-    /// File that holds the passphrase; without it the environment variable LIFEBOAT_PASSPHRASE is read
-    #[arg(long)]
+    /// File that holds the passphrase; else LIFEBOAT_PASSPHRASE or LIFEBOAT_JOIN_TOKEN is read from the environment
+    #[arg(long, conflicts_with = "token_file")]
     passphrase_file: Option<PathBuf>,
+    /// File that holds a join token
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Do nothing when this machine has joined this very server already
+    #[arg(long)]
+    keep: bool,
     /// Name in the vault [default: the host name]
     #[arg(long)]
     name: Option<String>,
@@ -77,6 +89,9 @@ pub struct RunArgs {
     /// Longest freeze in milliseconds; the guard thaws then, and no point is made
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     freeze_deadline: u64,
+    /// Seconds within which the server must have answered an updated agent; else the previous executable comes back
+    #[arg(long, default_value_t = 120, hide = true)]
+    update_deadline: u64,
 }
 
 #[derive(Args)]
@@ -87,6 +102,20 @@ pub struct DoctorArgs {
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+pub struct UpdateCheckArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    #[arg(long, default_value_t = 120)]
+    update_deadline: u64,
+}
+
+#[derive(Args)]
+pub struct UninstallArgs {
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 #[derive(Args)]
@@ -180,6 +209,11 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
         AgentCommand::Status(args) => status(&args),
         AgentCommand::Doctor(args) => run_doctor(&args),
         AgentCommand::Install(args) => install(&args),
+        AgentCommand::UpdateCheck(args) => {
+            let updates = Updates::of(&args.state.folder(), None, args.update_deadline);
+            updates.settle().map(|_| ()).map_err(update_failed)
+        }
+        AgentCommand::Uninstall(args) => uninstall(&args),
     }
 }
 
@@ -192,16 +226,26 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn join(args: &JoinArgs) -> Result<(), Failure> {
-    let passphrase = match &args.passphrase_file {
+    let folder = args.state.folder();
+    if args.keep && has_joined(&folder, &args.fingerprint) {
+        say("this machine has joined this server already");
+        return Ok(());
+    }
+    let passphrase = match args.passphrase_file.as_ref().or(args.token_file.as_ref()) {
         Some(path) => {
             std::fs::read_to_string(path).map_err(|error| super::failure::on_file("read", path, error))?
         }
-        None => std::env::var("LIFEBOAT_PASSPHRASE").map_err(|_| Failure {
-            code: 2,
-            message: "no passphrase was given".into(),
-            causes: "neither --passphrase-file nor LIFEBOAT_PASSPHRASE is set".into(),
-            action: "show it on the server (lifeboat server passphrase) and pass it in a file; - is standard input".into(),
-        })?,
+        None => ["LIFEBOAT_JOIN_TOKEN", "LIFEBOAT_PASSPHRASE"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()))
+            .ok_or_else(|| Failure {
+                code: 2,
+                message: "neither a join token nor the passphrase was given".into(),
+                causes: "no file was named, and neither LIFEBOAT_JOIN_TOKEN nor LIFEBOAT_PASSPHRASE is set"
+                    .into(),
+                action: "get one on the server: lifeboat server join-token, or lifeboat server passphrase"
+                    .into(),
+            })?,
     };
     let server = if args.server.contains(':') {
         args.server.clone()
@@ -222,7 +266,7 @@ fn join(args: &JoinArgs) -> Result<(), Failure> {
             .to_owned(),
         disks: args.disks.iter().map(absolute).collect(),
     };
-    let identity = runtime()?.block_on(join::join(&spec, &args.state.folder()))?;
+    let identity = runtime()?.block_on(join::join(&spec, &folder))?;
     if args.state.json {
         say(
             &json!({ "name": identity.name, "machineId": identity.machine_id, "server": identity.server,
@@ -239,6 +283,18 @@ fn join(args: &JoinArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// With a certificate that has not ended.
+fn has_joined(folder: &Path, fingerprint: &str) -> bool {
+    Identity::load(folder).is_ok_and(|identity| {
+        let ca = crate::wire::tls::certificates(&identity.ca_pem).unwrap_or_default();
+        let now = crate::rt::now_unix_nanos() / 1_000_000_000;
+        identity.not_after_unix > now
+            && ca
+                .iter()
+                .any(|ca| crate::wire::tls::fingerprint(ca).eq_ignore_ascii_case(fingerprint.trim()))
+    })
+}
+
 fn absolute(path: &PathBuf) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.clone())
 }
@@ -248,6 +304,10 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
     let identity = Identity::load(&state)?;
     let program =
         std::env::current_exe().map_err(|error| super::failure::failed("find this program", &error))?;
+    let updates = Updates::of(&state, Some(program.clone()), args.update_deadline);
+    if updates.settle().map_err(update_failed)? == Next::Execute {
+        return Err(update_failed(updates.execute()));
+    }
     let runtime = runtime()?;
     let stop = CancellationToken::new();
     let signalled = stop.clone();
@@ -261,8 +321,22 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
         freeze_deadline: Duration::from_millis(args.freeze_deadline),
     };
     tracing::info!(name = %identity.name, server = %identity.server, "agent started");
-    daemon::run(settings, identity, runtime.handle(), stop)
-        .map_err(|error| super::failure::failed("go on", &error))
+    crate::rt::supervisor::notify("READY=1");
+    daemon::run_updatable(settings, identity, runtime.handle(), stop, Some(updates.clone()))
+        .map_err(|error| super::failure::failed("go on", &error))?;
+    match updates.change_over().map_err(update_failed)? {
+        Next::GoOn => Ok(()),
+        Next::Execute => Err(update_failed(updates.execute())),
+    }
+}
+
+fn update_failed(error: UpdateError) -> Failure {
+    Failure {
+        code: 1,
+        message: daemon::chain(&error),
+        causes: "the folder of the executable or of the agent's state cannot be written".into(),
+        action: "make room or writable; the agent is started again with the executable that is there".into(),
+    }
 }
 
 fn status(args: &StateArgs) -> Result<(), Failure> {
@@ -358,34 +432,11 @@ fn print_check(check: &Check) {
     }
 }
 
+/// The unit of the package, for an executable and a folder of state elsewhere.
 fn unit(state: &Path) -> String {
-    format!(
-        "[Unit]
-Description=Lifeboat mobility agent
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-ExecStart=/usr/local/bin/lifeboat agent run --state-dir {}
-Restart=always
-RestartSec=2
-Nice=5
-IOSchedulingClass=best-effort
-IOSchedulingPriority=6
-CPUWeight=50
-MemoryHigh=192M
-OOMScoreAdjust=-500
-LimitMEMLOCK=infinity
-PrivateTmp=yes
-ProtectHome=yes
-NoNewPrivileges=yes
-RestrictRealtime=yes
-
-[Install]
-WantedBy=multi-user.target
-",
-        state.display()
-    )
+    include_str!("../../packaging/lifeboat-agent.service")
+        .replace("/usr/bin/", "/usr/local/bin/")
+        .replace("/var/lib/lifeboat-agent", &state.display().to_string())
 }
 
 /// Safe to repeat: replaces the executable and the unit, restarts the service.
@@ -430,6 +481,48 @@ fn install(args: &InstallArgs) -> Result<(), Failure> {
         }
     }
     say("the agent runs; see: lifeboat agent status");
+    Ok(())
+}
+
+/// Safe to repeat. The executable stays: this command, and perhaps a server, run from it.
+fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
+    let state = args.state.folder();
+    let unit_path = Path::new("/etc/systemd/system/lifeboat-agent.service");
+    if unit_path.exists() {
+        for arguments in [&["disable", "--now", "lifeboat-agent"][..], &["daemon-reload"]] {
+            if arguments[0] == "daemon-reload" {
+                std::fs::remove_file(unit_path)
+                    .map_err(|error| super::failure::on_file("remove", unit_path, error))?;
+            }
+            let status = std::process::Command::new("systemctl").args(arguments).status();
+            if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+                tracing::warn!("systemctl {} failed", arguments.join(" "));
+            }
+        }
+    }
+    if status_socket::ask(&state).is_ok() {
+        return Err(Failure {
+            code: 6,
+            message: "the agent still runs".into(),
+            causes: "it is run by another supervisor than systemd, or by hand".into(),
+            action: "stop it there, then run this again".into(),
+        });
+    }
+    // The kernel goes on marking changed blocks until it is told.
+    for disk in crate::agent::progress::Kept::load(&state).tracked() {
+        crate::agent::capture::forget(*disk);
+    }
+    match std::fs::remove_dir_all(&state) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(super::failure::on_file("remove", &state, error));
+        }
+        _ => {}
+    }
+    say(&format!(
+        "removed {} and {}",
+        unit_path.display(),
+        state.display()
+    ));
     Ok(())
 }
 

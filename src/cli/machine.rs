@@ -67,6 +67,8 @@ enum Verb {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Update a machine's agent to the server's version; no reboot, nothing is compared or copied again
+    UpdateAgent(super::agent_update::UpdateAgentArgs),
     /// Refuse a machine's agent until it joins again with the passphrase
     Revoke {
         /// Name or id
@@ -118,6 +120,7 @@ pub fn run(args: &MachineArgs) -> Result<(), Failure> {
             done(remote, &format!("{name} is removed"));
             Ok(())
         }
+        Verb::UpdateAgent(args) => super::agent_update::run(remote, args),
         Verb::Revoke { name, confirm } => {
             let mut client = remote.client()?;
             let path = remote.path(&format!("/machines/{}", segment(name)));
@@ -158,9 +161,7 @@ fn list(remote: &Remote, wide: bool) -> Result<(), Failure> {
         return Ok(());
     }
     if machines.is_empty() {
-        hint(
-            "No machine has joined yet. Next, on the server: lifeboat server passphrase; on the machine: lifeboat agent join",
-        );
+        hint("No machine has joined yet. Next: lifeboat server join-token prints the command to run on it");
         return Ok(());
     }
     let rows = machines

@@ -1,12 +1,15 @@
 //! The command line: one file per noun. Standard output carries data, standard error messages.
 mod agent;
+mod agent_update;
 mod apply;
+mod documents;
 mod alert;
 mod capacity;
 mod event;
 mod failover;
 mod failure;
 mod job;
+mod join_token;
 mod lab;
 mod login;
 mod machine;
@@ -20,6 +23,7 @@ mod server;
 mod size;
 mod store;
 mod user;
+mod vault;
 mod vaults;
 mod watch;
 
@@ -29,7 +33,7 @@ pub use failure::Failure;
 
 /// Disaster recovery in one executable.
 #[derive(Parser)]
-#[command(name = "lifeboat", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "lifeboat", version = crate::rt::executable::version(), arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -76,8 +80,10 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// The vaults of the site
     Vaults(vaults::VaultsArgs),
-    /// The site: status, passphrase
+    /// The site: status, passphrase, join tokens
     Server(server::ServerArgs),
+    /// The vault: registration keys, backups of its database
+    Vault(vault::VaultArgs),
     /// Begin a session with a server
     Login(login::LoginArgs),
     /// End the session
@@ -96,6 +102,10 @@ enum Command {
     /// Work on a replica store from its folder alone: no server, no database
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Completions for a shell, on standard output
+    Completions(documents::CompletionArgs),
+    /// Man pages, one per command
+    Man(documents::ManArgs),
     /// The ledger writer of a machine of the lab
     #[command(hide = true)]
     LabWorkload(crate::lab::workload::WorkloadArgs),
@@ -119,6 +129,8 @@ pub fn run() -> u8 {
             | Command::Store(_)
             | Command::Serve(_)
             | Command::Lab(_)
+            | Command::Completions(_)
+            | Command::Man(_)
             | Command::LabWorkload(_)
             | Command::LabGuest(_)
     );
@@ -137,6 +149,7 @@ pub fn run() -> u8 {
         Command::Apply(args) => apply::run(&args),
         Command::Vaults(args) => vaults::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Vault(args) => vault::run(&args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Whoami(args) => login::whoami(&args),
@@ -144,6 +157,8 @@ pub fn run() -> u8 {
         Command::Token(args) => user::token(&args),
         Command::Agent(command) => agent::run(command),
         Command::Lab(args) => lab::run(&args),
+        Command::Completions(args) => documents::completions(&args),
+        Command::Man(args) => documents::man(&args),
         Command::Store(command) => store::run(command),
         Command::LabWorkload(args) => {
             crate::lab::workload::main(&args).map_err(|error| LabError::from(error).into())

@@ -28,6 +28,12 @@ pub struct ServeArgs {
     /// Seconds between two heartbeats of an agent
     #[arg(long, env = "LIFEBOAT_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     heartbeat: u64,
+    /// Minutes between two backups of the vault's database into the store
+    #[arg(long, env = "LIFEBOAT_BACKUP_INTERVAL", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10080))]
+    backup_interval: u64,
+    /// The vault's database is lost: make it again from its newest backup in the store, or from the manifests of the store
+    #[arg(long)]
+    rebuild_from_store: bool,
     /// Show /metrics without a login to whoever reaches the HTTPS port
     #[arg(long, env = "LIFEBOAT_METRICS_PUBLIC")]
     metrics_public: bool,
@@ -51,6 +57,16 @@ impl From<ServerError> for Failure {
         let (code, causes, action) = match error {
             ServerError::Replica(error) => return error.into(),
             ServerError::Port443 => (2, "--data-listen names port 443", "take the default, 9443"),
+            ServerError::DatabaseLost { .. } => (
+                6,
+                "vault.db was deleted or its disk was lost, or --data-dir is wrong",
+                "make it again: lifeboat serve --rebuild-from-store; or put vault.db back",
+            ),
+            ServerError::NothingToRebuild(_) => (
+                6,
+                "--rebuild-from-store is for a database that is lost",
+                "start without it; to go back to a backup: lifeboat vault restore; to rebuild, move vault.db away first",
+            ),
             ServerError::Io {
                 action: "listen on", ..
             } => (
@@ -77,6 +93,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let mut settings = ServerSettings::new(data_dir, args.data_listen, args.api_listen);
+    settings.backup_interval = Duration::from_secs(args.backup_interval * 60);
+    settings.rebuild = args.rebuild_from_store;
     settings.heartbeat = Duration::from_secs(args.heartbeat);
     settings.metrics_public = args.metrics_public;
     if args.names.is_empty() {
@@ -94,7 +112,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         if args.json {
             super::store::say(&ready(&server).to_string());
         }
+        crate::rt::supervisor::notify("READY=1");
         super::until_signalled().await;
+        crate::rt::supervisor::notify("STOPPING=1");
         eprintln!("stopping; running machines go on running");
         server.stop().await;
         Ok(())
@@ -134,7 +154,7 @@ fn ready(server: &Server) -> serde_json::Value {
 
 /// What a person needs next, on standard error. The one-time password is shown once and kept nowhere in clear.
 fn greet(server: &Server) {
-    eprintln!("Lifeboat {} is running", env!("CARGO_PKG_VERSION"));
+    eprintln!("Lifeboat {} is running", crate::rt::executable::version());
     eprintln!("  data folder   {}", server.data_dir.display());
     eprintln!("  agents dial   {} (data port)", server.data_address);
     eprintln!("  people use    https://{}/", server.api_address);

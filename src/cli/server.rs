@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 #[derive(Args)]
 #[command(after_help = "Examples:
   lifeboat server status
+  lifeboat server join-token          the command that installs the agent on a machine and joins it
   lifeboat server passphrase          what agents join with
   lifeboat server status --server https://vault:8443 --ca-file ca.pem --json")]
 pub struct ServerArgs {
@@ -26,15 +27,18 @@ enum Verb {
         #[arg(long)]
         rotate: bool,
     },
+    /// Make a join token for one machine, and the command of one line that installs the agent on it
+    JoinToken(super::join_token::JoinTokenArgs),
 }
 
 pub fn run(args: &ServerArgs) -> Result<(), Failure> {
     let remote = &args.remote;
-    match args.verb {
+    match &args.verb {
         Verb::Status => status(remote),
+        Verb::JoinToken(token) => super::join_token::run(remote, token),
         Verb::Passphrase { rotate } => {
             let mut client = remote.client()?;
-            let joining: Value = if rotate {
+            let joining: Value = if *rotate {
                 client.post(&remote.path("/passphrase/rotate"), &json!({}))?
             } else {
                 client.get(&remote.path("/passphrase"))?

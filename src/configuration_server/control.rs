@@ -3,16 +3,18 @@ use super::pki::{CLIENT_LIFE, Issued, Pki, PkiError};
 use super::roster::Roster;
 use crate::block::{DiskId, MachineId};
 use crate::process_server::{Admission, blocking, caller};
-use crate::rt::now_unix_nanos;
+use crate::rt::{executable, now_unix_nanos};
 use crate::vault::{CertificateStatus, Heartbeat, LiveDisk, Trouble, Vault, VaultError};
 use crate::wire::proto::control_server::Control;
 use crate::wire::proto::{
-    Desired, DesiredDisk, EnrolReply, EnrolRequest, HeartbeatReply, HeartbeatRequest, RenewReply,
-    RenewRequest,
+    AgentPart, AgentUpdate, Desired, DesiredDisk, EnrolReply, EnrolRequest, FetchAgentRequest,
+    HeartbeatReply, HeartbeatRequest, RenewReply, RenewRequest,
 };
 use crate::wire::{DISKS_MAX, PROTOCOL_VERSION, Refused};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// A clock further off than this cannot use the certificate that it would get.
@@ -20,6 +22,8 @@ const ENROL_SKEW_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Text fields of a peer are cut here.
 const TEXT_CHARS_MAX: usize = 1000;
 const TROUBLES_MAX: usize = 50;
+/// Of the executable, in one message.
+const PART_BYTES: usize = 256 << 10;
 const INVENTORY_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone)]
@@ -35,6 +39,12 @@ pub struct ControlService {
 
 fn of_vault(error: &VaultError) -> Refused {
     match error {
+        VaultError::Refused(refusal) => Refused::new(
+            &refusal.code,
+            refusal.message.clone(),
+            &refusal.possible_causes,
+            &refusal.recommended_action,
+        ),
         VaultError::BadName(_) => Refused::new(
             "BadMachineName",
             error.to_string(),
@@ -91,7 +101,8 @@ impl ControlService {
                 "update the older of the two",
             ));
         }
-        if !self.pki.is_passphrase(&request.passphrase) {
+        let by_token = !request.join_token.is_empty();
+        if !by_token && !self.pki.is_passphrase(&request.passphrase) {
             return Err(Refused::new(
                 "WrongPassphrase",
                 "the passphrase is not that of this configuration server",
@@ -120,15 +131,14 @@ impl ControlService {
                 "make it: systemd-machine-id-setup",
             ));
         }
-        let machine = self
-            .vault
-            .enrol(
-                "default",
-                &request.machine_name,
-                &key,
-                &short(&request.agent_version),
-            )
-            .map_err(|error| of_vault(&error))?;
+        let (name, version) = (&request.machine_name, short(&request.agent_version));
+        let enrolled = if by_token {
+            self.vault
+                .enrol_by_token(&request.join_token, name, &key, &version)
+        } else {
+            self.vault.enrol("default", name, &key, &version)
+        };
+        let machine = enrolled.map_err(|error| of_vault(&error))?;
         let issued = self.issue(machine, &request.csr_pem)?;
         Ok(EnrolReply {
             machine_id: machine.as_bytes().to_vec(),
@@ -195,19 +205,51 @@ impl ControlService {
             disks: disks.collect(),
             troubles: troubles.collect(),
         };
+        if let Some(report) = &request.update {
+            self.vault
+                .update_reported(
+                    machine,
+                    report.request,
+                    &short(&report.state),
+                    &short(&report.message),
+                )
+                .map_err(|error| of_vault(&error))?;
+        }
         let had_inventory = heartbeat.inventory.is_some();
         self.vault
             .heartbeat(machine, heartbeat)
             .map_err(|error| of_vault(&error))?;
         let want_inventory = self.roster.heard(machine, had_inventory);
-        let desired = self.vault.desired(machine).map_err(|error| of_vault(&error))?;
+        let mut desired = self.vault.desired(machine).map_err(|error| of_vault(&error))?;
+        let update = desired.update.take();
+        let mut desired = as_message(desired);
+        desired.update = match update {
+            Some(request) => update_order(request),
+            None => None,
+        };
         Ok(HeartbeatReply {
             received_unix_nanos: now,
             clock_unix_nanos: now_unix_nanos(),
-            desired: Some(as_message(desired)),
+            desired: Some(desired),
             heartbeat_seconds: u32::try_from(self.heartbeat.as_secs().max(1)).unwrap_or(5),
             want_inventory,
         })
+    }
+}
+
+/// To run this very executable.
+fn update_order(request: u64) -> Option<AgentUpdate> {
+    match executable::digest() {
+        Ok(digest) => Some(AgentUpdate {
+            request,
+            version: executable::version().to_owned(),
+            sha256: digest.sha256.to_vec(),
+            size_bytes: digest.bytes,
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "this executable cannot be read: agents cannot be updated");
+            None
+        }
     }
 }
 
@@ -230,6 +272,7 @@ fn as_message(desired: crate::vault::Desired) -> Desired {
         sync_request: desired.sync_request,
         fenced: desired.fenced.is_some(),
         fenced_reason: desired.fenced.unwrap_or_default(),
+        update: None,
     }
 }
 
@@ -249,6 +292,57 @@ impl Control for ControlService {
                 Err(refused.status())
             }
         }
+    }
+
+    type FetchAgentStream = ReceiverStream<Result<AgentPart, Status>>;
+
+    async fn fetch_agent(
+        &self,
+        request: Request<FetchAgentRequest>,
+    ) -> Result<Response<Self::FetchAgentStream>, Status> {
+        let (machine, serial) = caller(&request)?;
+        let (this, wanted) = (self.clone(), request.into_inner().sha256);
+        let opened = blocking(move || {
+            this.roster.authenticate(machine, &serial)?;
+            let unreadable = |error: std::io::Error| {
+                Refused::new(
+                    "OtherExecutable",
+                    format!("the server's executable cannot be read: {error}"),
+                    "the server's disk fails",
+                    "look at the server's log",
+                )
+            };
+            if executable::digest().map_err(unreadable)?.sha256 != *wanted {
+                return Err(Refused::new(
+                    "OtherExecutable",
+                    "the server runs another executable than the one ordered",
+                    "the server was updated in between",
+                    "nothing: the next heartbeat brings the new order",
+                ));
+            }
+            executable::open().map_err(unreadable)
+        });
+        let mut file = opened.await?.map_err(|refused| refused.status())?;
+        let (sender, stream) = tokio::sync::mpsc::channel(4);
+        tokio::task::spawn_blocking(move || {
+            loop {
+                let mut data = vec![0; PART_BYTES];
+                let part = match file.read(&mut data) {
+                    Ok(0) => return,
+                    Ok(count) => {
+                        data.truncate(count);
+                        Ok(AgentPart { data })
+                    }
+                    Err(error) => Err(Status::internal(error.to_string())),
+                };
+                let failed = part.is_err();
+                // The agent went away, or was told.
+                if sender.blocking_send(part).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {

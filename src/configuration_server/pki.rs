@@ -185,6 +185,20 @@ impl Pki {
         found.first().map(fingerprint).ok_or(PkiError::Request)
     }
 
+    /// What `curl --pinnedpubkey` compares: `sha256//` and the hash of the server's public key. The key stays when the
+    /// certificate is made anew.
+    pub fn public_key_pin(&self) -> Result<String, PkiError> {
+        use base64::Engine;
+        let chain = certificates(&self.chain_pem)?;
+        let own = chain.first().ok_or(PkiError::Request)?;
+        let (_, own) = x509_parser::parse_x509_certificate(own).map_err(|_| PkiError::Request)?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, own.public_key().raw);
+        Ok(format!(
+            "sha256//{}",
+            base64::engine::general_purpose::STANDARD.encode(digest)
+        ))
+    }
+
     pub fn passphrase(&self) -> String {
         self.passphrase
             .read()

@@ -23,6 +23,7 @@ mod keys;
 mod layer;
 mod layer_map;
 mod retention;
+mod sealed;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use error::{Disposition, ReplicaError};
 pub use image::Image;
 pub use keys::VaultKey;
 pub use retention::Retention;
+pub use sealed::{SealedError, seal, unseal};
 pub use storage::{Fault, Storage};
 pub use verify::{Damage, VerifyReport};
 pub use writer::{MachineWriter, PointSpec};

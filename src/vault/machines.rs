@@ -21,6 +21,8 @@ pub struct Desired {
     pub sync_request: u64,
     /// Some: the machine was failed over; why, in words for its console.
     pub fenced: Option<String>,
+    /// Number of an order to update the agent that is open.
+    pub update: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -204,6 +206,79 @@ fn refuse_taken_name(
     }
 }
 
+pub(super) fn check_enrolment(name: &str, machine_key: &str) -> Result<(), VaultError> {
+    check_name(name)?;
+    if machine_key.trim().is_empty() || machine_key.len() > 256 {
+        return Err(VaultError::Invalid {
+            field: "machineKey",
+            rule: "the machine's stable identity (its machine-id) has 1 to 256 characters".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// A machine of this name that was made from its manifest, whose identity nobody knew until now.
+fn adopt_rebuilt(
+    transaction: &Transaction<'_>,
+    vault: i64,
+    name: &str,
+    machine_key: &str,
+) -> Result<Option<MachineId>, VaultError> {
+    let id = transaction
+        .query_row(
+            "UPDATE machines SET key = ?3 WHERE vault = ?1 AND name = ?2 AND key = ?4 || id RETURNING id",
+            params![vault, name, machine_key, super::rebuild::KEY_PREFIX],
+            |row| id_column(row, 0),
+        )
+        .optional()?;
+    Ok(id)
+}
+
+/// After [`check_enrolment`].
+pub(super) fn enrol(
+    transaction: &Transaction<'_>,
+    vault: i64,
+    name: &str,
+    machine_key: &str,
+    version: &str,
+) -> Result<MachineId, VaultError> {
+    let known: Option<MachineId> = transaction
+        .query_row(
+            "SELECT id FROM machines WHERE vault = ?1 AND key = ?2",
+            params![vault, machine_key],
+            |row| id_column(row, 0),
+        )
+        .optional()?;
+    let known = match known {
+        Some(id) => Some(id),
+        None => adopt_rebuilt(transaction, vault, name, machine_key)?,
+    };
+    refuse_taken_name(transaction, vault, name, known)?;
+    let id = known.unwrap_or_else(MachineId::new);
+    transaction.execute(
+        "INSERT INTO machines (id, vault, name, key, joined, agent_version) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET name = ?3, agent_version = ?6, revoked = NULL",
+        params![
+            id.to_string(),
+            vault,
+            name,
+            machine_key,
+            now_unix_nanos(),
+            version
+        ],
+    )?;
+    let text = if known.is_some() { "joined again" } else { "joined" };
+    super::events::information(
+        transaction,
+        vault,
+        "MachineJoined",
+        Some(id),
+        None,
+        &format!("{name} {text} (agent {version})"),
+    )?;
+    Ok(id)
+}
+
 impl Vault {
     /// A machine joins. `machine_key`: its stable identity; the same key gets the same id again, also under a new name.
     /// Another key under a name that is taken: [`VaultError::DuplicateName`].
@@ -214,39 +289,10 @@ impl Vault {
         machine_key: &str,
         version: &str,
     ) -> Result<MachineId, VaultError> {
-        check_name(name)?;
-        if machine_key.trim().is_empty() || machine_key.len() > 256 {
-            return Err(VaultError::Invalid {
-                field: "machineKey",
-                rule: "the machine's stable identity (its machine-id) has 1 to 256 characters".to_owned(),
-            });
-        }
+        check_enrolment(name, machine_key)?;
         self.write(|transaction| {
             let vault = vault_id(transaction, vault)?;
-            let known: Option<MachineId> = transaction
-                .query_row(
-                    "SELECT id FROM machines WHERE vault = ?1 AND key = ?2",
-                    params![vault, machine_key],
-                    |row| id_column(row, 0),
-                )
-                .optional()?;
-            refuse_taken_name(transaction, vault, name, known)?;
-            let id = known.unwrap_or_else(MachineId::new);
-            transaction.execute(
-                "INSERT INTO machines (id, vault, name, key, joined, agent_version) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (id) DO UPDATE SET name = ?3, agent_version = ?6, revoked = NULL",
-                params![id.to_string(), vault, name, machine_key, now_unix_nanos(), version],
-            )?;
-            let text = if known.is_some() { "joined again" } else { "joined" };
-            super::events::information(
-                transaction,
-                vault,
-                "MachineJoined",
-                Some(id),
-                None,
-                &format!("{name} {text} (agent {version})"),
-            )?;
-            Ok(id)
+            enrol(transaction, vault, name, machine_key, version)
         })
     }
 
@@ -454,6 +500,9 @@ impl Vault {
                         "UPDATE machines SET inventory = ?2 WHERE id = ?1",
                         params![machine.to_string(), inventory],
                     )?;
+                    if let (None, Some(first)) = (&known.inventory, &heartbeat.inventory) {
+                        super::rebuild::first_inventory(transaction, machine, first)?;
+                    }
                 }
                 transaction.execute(
                     "UPDATE machines SET agent_version = ?2, last_heartbeat = ?3 WHERE id = ?1",
@@ -473,21 +522,24 @@ impl Vault {
 
     pub fn desired(&self, machine: MachineId) -> Result<Desired, VaultError> {
         self.read(|transaction| {
-            let (generation, sync_request, resync_request): (u64, u64, u64) = transaction
+            let mut desired = transaction
                 .prepare_cached(
-                    "SELECT generation, sync_request, resync_request FROM machines WHERE id = ?1",
+                    "SELECT generation, sync_request, resync_request, update_request, update_state
+                     FROM machines WHERE id = ?1",
                 )?
                 .query_row([machine.to_string()], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                    let state: Option<String> = row.get(4)?;
+                    let request = row.get(3)?;
+                    Ok(Desired {
+                        generation: row.get(0)?,
+                        sync_request: row.get(1)?,
+                        resync_request: row.get(2)?,
+                        update: super::updates::is_open(state.as_deref()).then_some(request),
+                        ..Desired::default()
+                    })
                 })
                 .optional()?
                 .ok_or_else(|| unknown_machine(machine))?;
-            let mut desired = Desired {
-                generation,
-                sync_request,
-                resync_request,
-                ..Desired::default()
-            };
             let Some(row) = items::item(transaction, machine)? else {
                 return Ok(desired);
             };

@@ -10,6 +10,7 @@
 mod alert_settings;
 mod alerts;
 mod audit;
+mod backup;
 mod capacity;
 mod changes;
 mod churn;
@@ -18,6 +19,7 @@ mod error;
 mod events;
 mod facts;
 mod health;
+mod invitations;
 mod health_log;
 mod health_signs;
 mod items;
@@ -26,10 +28,12 @@ mod live;
 mod machines;
 mod orders;
 mod policies;
+mod rebuild;
 mod roles;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod updates;
 mod users;
 mod vaults;
 
@@ -38,6 +42,7 @@ pub use alerts::{
     EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback, webhook_address,
 };
 pub use audit::AuditRow;
+pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};
 pub use capacity::{Series, growth_rate, seconds_until_full};
 pub use changes::{Change, KeptAnswer};
 pub use churn::{ChurnSlot, HOUR_SECONDS, SLOT_SECONDS, StoreSample};
@@ -46,6 +51,9 @@ pub use events::{Event, EventFilter, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
 pub use health_log::OpenHealthError;
 pub use health_signs::{Hop, Signs, stalled_hop};
+pub use invitations::{
+    Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, NewInvitation, REGISTRATION_KEY_LIFE,
+};
 pub use items::{
     ItemDisk, ItemRow, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
     TASK_STOP_REPLICATION, default_target, scenario,
@@ -55,8 +63,10 @@ pub use live::{Churn, Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
+pub use rebuild::Adopted;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
+pub use updates::AgentUpdate;
 pub use users::{ADMINISTRATOR, Principal, TokenRow, UserRow};
 pub use vaults::VaultRow;
 

@@ -22,6 +22,9 @@ pub const DISKS_MAX: usize = 64;
 /// server may move to another address without new certificates.
 pub const SERVER_NAME: &str = "configuration-server.lifeboat";
 
+/// Join tokens begin with this; a passphrase never does.
+pub const JOIN_TOKEN_PREFIX: &str = "lbj_";
+
 /// The rule for machine names: 1-63 letters, digits and hyphens, the first and the last no hyphen.
 pub fn is_machine_name(name: &str) -> bool {
     (1..=63).contains(&name.len())

@@ -2,7 +2,7 @@
 //! keeps what it was told; everything else is real.
 #![allow(dead_code)] // each test file uses a part
 use lifeboat::api::client::{Address, Client, ClientError, Trust};
-use lifeboat::api::{self, ApiState, ServerFacts, Site, SiteError};
+use lifeboat::api::{self, ApiState, ServerFacts, Site, SiteError, WayIn};
 use lifeboat::block::{Consistency, DiskId, FrameBuilder, MachineId, PointId};
 use lifeboat::process_server::Backlog;
 use lifeboat::recovery::{JobState, Journal, Parts, ProtectionState, Runner, Source, TaskState};
@@ -192,6 +192,16 @@ impl Site for TestSite {
 
     fn backlog(&self, _machine: MachineId) -> HashMap<DiskId, Backlog> {
         HashMap::new()
+    }
+
+    fn way_in(&self) -> Result<WayIn, SiteError> {
+        Ok(WayIn {
+            public_key_pin: "sha256//none".to_owned(),
+            ca_fingerprint: "sha256:none".to_owned(),
+            api_port: 8443,
+            data_port: 9443,
+            names: vec!["vault.example".to_owned()],
+        })
     }
 
     fn machine_revoked(&self, machine: MachineId) {
