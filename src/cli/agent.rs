@@ -140,7 +140,7 @@ fn replicate(args: &ReplicateArgs) -> Result<(), Failure> {
                         "message_type": "status", "recoveryPoint": report.point, "consistency": report.consistency,
                         "note": report.note, "freezeMs": report.freeze.as_secs_f64() * 1000.0,
                         "comparedRawBytes": report.compared_raw_bytes, "changedRawBytes": report.changed_raw_bytes,
-                        "readBytes": report.read_bytes, "passes": report.passes, "storedBytes": report.stored_bytes,
+                        "readBytes": report.read_bytes, "frozenBytes": report.frozen_bytes, "passes": report.passes, "storedBytes": report.stored_bytes,
                         "seconds": begin.elapsed().as_secs_f64(),
                     })
                     .to_string());
