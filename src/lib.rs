@@ -15,6 +15,7 @@ pub mod recovery;
 pub mod vault;
 pub mod alerts;
 pub mod configuration_server;
+pub mod web;
 pub mod api;
 pub mod server;
 pub mod lab;

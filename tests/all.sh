@@ -19,7 +19,24 @@ install_missing \
     "mkfs.btrfs btrfs-progs file-systems-under-fire" \
     "mkfs.vfat dosfstools file-systems-under-fire" \
     "mcopy mtools vfat-where-the-kernel-has-none" \
-    "sfdisk fdisk partitions-of-test-disks"
+    "sfdisk fdisk partitions-of-test-disks" \
+    "promtool prometheus judges-/metrics-and-the-alert-rules" \
+    "chromium chromium the-web-interface-in-a-browser" \
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core the-web-interface-in-a-browser" \
+    "/usr/lib/python3*/ensurepip/__init__.py python3-venv mail-server-for-tests"
+
+# Debian's package starts a server that nobody asked for.
+if command -v systemctl >/dev/null && systemctl is-active --quiet prometheus 2>/dev/null; then
+    systemctl disable --quiet --now prometheus
+fi
+# A mail server to send alerts to.
+venv=${LIFEBOAT_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-test-venv}
+if ! "$venv/bin/python" -c 'import aiosmtpd' 2>/dev/null; then
+    echo "making $venv with aiosmtpd: mail server for tests"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet 'aiosmtpd==1.4.*'
+fi
+export LIFEBOAT_TEST_PYTHON=$venv/bin/python
 
 step() {
     echo "== $1"; shift
@@ -28,6 +45,7 @@ step() {
     echo "   $((SECONDS - begin)) s"
 }
 
+step "web interface" web/build.sh --test
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --quiet
@@ -36,3 +54,4 @@ if command -v cargo-deny >/dev/null; then
 fi
 step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked
+step "web interface in a browser" web/e2e/run.sh

@@ -190,18 +190,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.agent = None;
         self.server = None;
-        for machine in std::fs::read_dir(self.data().join("vms"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let pid = std::fs::read_to_string(machine.path().join("machine/pid")).unwrap_or_default();
-            // Only one of ours: its working folder is the machine's.
-            let cwd = std::fs::read_link(format!("/proc/{}/cwd", pid.trim())).unwrap_or_default();
-            if cwd.starts_with(self.folder.path()) {
-                let _ = Command::new("kill").args(["-KILL", pid.trim()]).status();
-            }
-        }
+        support::end_machines(self.folder.path());
         for machine in std::fs::read_dir(self.data().join("store/machines"))
             .into_iter()
             .flatten()

@@ -38,8 +38,8 @@ tools=(dd_zstd restic_backup qemu_convert lifeboat_import)
 for ((round = 0; round < rounds; round++)); do
     rm -rf "$work"/{restic,store,tracked,copy.zst,copy.qcow2}
     restic -q -r "$work/restic" init
-    "$lifeboat" store create --dir "$work/store" >/dev/null
-    "$lifeboat" store create --dir "$work/tracked" >/dev/null
+    "$lifeboat" store create --dir "$work/store" >/dev/null 2>&1
+    "$lifeboat" store create --dir "$work/tracked" >/dev/null 2>&1
     [ "$(id -u)" != 0 ] || loop=$(losetup --find --show --direct-io=on "$image")
     for tool in "${tools[@]}"; do full[$tool]+="$(seconds "$tool") "; done
     for tool in "${tools[@]}"; do

@@ -5,7 +5,7 @@
 need fio losetup mkfs.ext4 awk
 points=${1:-60} mode=${2:-buffered} limit=${3:-0}
 truncate -s 2G "$work/image"
-"$lifeboat" store create --dir "$work/store" >/dev/null
+"$lifeboat" store create --dir "$work/store" >/dev/null 2>&1
 loop=$(losetup --find --show --direct-io=on "$work/image")
 mkfs.ext4 -q "$loop"
 mkdir "$work/mnt"

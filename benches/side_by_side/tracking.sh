@@ -5,10 +5,10 @@
 need fio losetup awk
 pairs=${1:-10} duration=${2:-5}
 truncate -s 1G "$work/image"
-"$lifeboat" store create --dir "$work/store" >/dev/null
+"$lifeboat" store create --dir "$work/store" >/dev/null 2>&1
 loop=$(losetup --find --show --direct-io=on "$work/image")
 # Written once, so that the workload allots no space.
-dd if=/dev/zero of="$loop" bs=1M oflag=direct status=none
+dd if=/dev/zero of="$loop" bs=1M count=1024 oflag=direct status=none
 iops() {
     fio --name=w --filename="$loop" --rw=randwrite --bs=4k --size=1G --direct=1 --ioengine=libaio --iodepth=16 \
         --time_based --runtime="$duration" --randseed=1 --output-format=terse --terse-version=3 | cut -d';' -f49

@@ -3,7 +3,7 @@
 //! ```text
 //! compare (first time, or doubt) -> sync, take bits, copy: until little is left -> window -> ship -> seal
 //! ```
-//! A point is never called better than it is; [`super::window`] says how it is found out. A crash anywhere
+//! A point is never called better than it is; `window.rs` says how it is found out. A crash anywhere
 //! loses nothing: blocks stay pending until what was read for them is durable at the target. Between reading and
 //! acknowledging no bits are taken: a block that changes in between keeps its bit.
 use super::capture::{

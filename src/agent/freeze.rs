@@ -12,7 +12,7 @@
 //! The file system mounted last is frozen first: freezing writes, and it may lie in a file on one mounted before.
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -240,6 +240,7 @@ pub fn guard_main(mut args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
     // SAFETY: no arguments that could be wrong. Not allowed is no reason to stop: the lock only makes a wait for
     // memory on a frozen file system impossible.
     unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
+    let _urgent = Urgent::new();
     let (mut input, mut output) = (io::stdin(), io::stdout());
     let mut say = |words: &[u8]| output.write_all(words).and_then(|()| output.flush());
     let work = Arc::new(Work {
@@ -247,121 +248,144 @@ pub fn guard_main(mut args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
         mounts,
         ended: AtomicBool::new(false),
     });
-    // A freeze may have to wait for a file system that is frozen already: it waits in a thread of its own, so that
-    // the deadline holds in any case.
-    let (Ok((go_reader, go)), Ok((done, done_writer))) = (io::pipe(), io::pipe()) else {
-        return 1;
-    };
-    let in_thread = work.clone();
-    let worker = std::thread::spawn(move || in_thread.freeze(go_reader, done_writer));
+    let Ok((go_reader, go)) = io::pipe() else { return 1 };
+    let watched = work.clone();
+    let watch = std::thread::spawn(move || watched.watch(go_reader, Duration::from_millis(deadline)));
     // Room made now: nothing is allocated while file systems are frozen.
     let mut words = Vec::with_capacity(1 + work.states.len());
     if say(&[READY]).is_err() {
         return 1;
     }
     let mut word = [0];
-    if input.read_exact(&mut word).is_err() || word[0] != FREEZE {
+    if input.read_exact(&mut word).is_err() || word[0] != FREEZE || (&go).write_all(&[FREEZE]).is_err() {
         return 0;
     }
-    let end = Instant::now() + Duration::from_millis(deadline);
-    if (&go).write_all(&[FREEZE]).is_err() {
-        return 1;
-    }
-    let heard = wait_readable(&input, Some(&done), end);
-    if heard == Heard::Done {
-        let mut result = [0];
-        let frozen = (&done).read_exact(&mut result).is_ok() && result[0] == FROZEN;
-        if !frozen {
-            work.thaw();
-            let _ = say(&[FAILED]);
-            return 1;
-        }
-        words.push(FROZEN);
-        words.extend(work.states.iter().map(|state| state.load(Ordering::SeqCst)));
+    let frozen = work.freeze();
+    words.push(FROZEN);
+    words.extend(work.states.iter().map(|state| state.load(Ordering::SeqCst)));
+    // No answer is needed where nobody waits for it: then the pipe is closed.
+    let answer = if !frozen {
+        work.thaw();
+        FAILED
+    } else if work.ended.load(Ordering::SeqCst) {
+        DEADLINE
+    } else {
         let _ = say(&words);
-    }
-    let heard = match heard {
-        Heard::Done => wait_readable(&input, None::<&io::PipeReader>, end),
-        other => other,
+        let _ = input.read_exact(&mut word);
+        if work.thaw() { THAWED } else { DEADLINE }
     };
-    work.thaw();
-    let _ = say(&[if heard == Heard::Agent { THAWED } else { DEADLINE }]);
-    // A freeze that still waits ends now that the others are thawed; it thaws what it froze. It must not be killed
-    // in between.
+    let _ = say(&[answer]);
     drop(go);
-    let _ = worker.join();
-    0
+    let _ = watch.join();
+    u8::from(!frozen)
+}
+
+/// Run at once, before whatever else wants a processor: writers stand still until this is done. Not being allowed to
+/// is no reason to stop.
+pub(super) struct Urgent {
+    before: Option<(libc::c_int, libc::sched_param)>,
+}
+
+impl Urgent {
+    pub fn new() -> Self {
+        let mut param = libc::sched_param { sched_priority: 0 };
+        // SAFETY: 0 is the calling thread, and `param` is a valid place.
+        let policy = unsafe {
+            match libc::sched_getparam(0, &raw mut param) {
+                0 => libc::sched_getscheduler(0),
+                _ => -1,
+            }
+        };
+        let urgent = libc::sched_param { sched_priority: 1 };
+        // SAFETY: as above. Children do not inherit it.
+        let set = policy >= 0
+            && unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | RESET_ON_FORK, &raw const urgent) }
+                == 0;
+        Self {
+            before: set.then_some((policy, param)),
+        }
+    }
+}
+
+/// `SCHED_RESET_ON_FORK` of `linux/sched.h`.
+const RESET_ON_FORK: libc::c_int = 0x4000_0000;
+
+impl Drop for Urgent {
+    fn drop(&mut self) {
+        if let Some((policy, param)) = self.before {
+            // SAFETY: the values are those that the system gave for this thread.
+            unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
+        }
+    }
 }
 
 /// What the two threads of the guard share.
 struct Work {
     mounts: Vec<File>,
     states: Vec<AtomicU8>,
+    /// Somebody began to thaw.
     ended: AtomicBool,
 }
 
 impl Work {
-    /// Waits for the word and freezes; says [`FROZEN`] or [`FAILED`] on `done`.
-    fn freeze(&self, mut go: io::PipeReader, mut done: io::PipeWriter) {
-        if go.read_exact(&mut [0]).is_err() {
-            return;
-        }
-        let mut result = FROZEN;
+    /// False: one refused.
+    fn freeze(&self) -> bool {
         for (mount, state) in self.mounts.iter().zip(&self.states).rev() {
             if self.ended.load(Ordering::SeqCst) {
-                return;
+                break;
             }
             match control(mount, FIFREEZE) {
                 Ok(()) => state.store(STILL, Ordering::SeqCst),
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-                Err(_) => {
-                    result = FAILED;
-                    break;
-                }
+                Err(_) => return false,
             }
         }
+        // This one was frozen when the others were being thawed.
         if self.ended.load(Ordering::SeqCst) {
             self.thaw();
         }
-        let _ = done.write_all(&[result]);
+        true
     }
 
-    /// Each is thawed once, whichever thread comes first.
-    fn thaw(&self) {
-        self.ended.store(true, Ordering::SeqCst);
+    /// Each is thawed once, whichever thread comes first. True: this one began.
+    fn thaw(&self) -> bool {
+        let first = !self.ended.swap(true, Ordering::SeqCst);
         for (mount, state) in self.mounts.iter().zip(&self.states) {
             if state.swap(MOVING, Ordering::SeqCst) == STILL {
                 let _ = control(mount, FITHAW);
             }
         }
+        first
     }
-}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    Agent,
-    Done,
-    Nothing,
-}
-
-/// Which of the two said something or closed first, until the deadline.
-fn wait_readable(agent: &impl AsFd, done: Option<&impl AsFd>, end: Instant) -> Heard {
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let flags = rustix::event::PollFlags::IN;
-        let first = rustix::event::PollFd::new(agent, flags);
-        let second = done.map(|done| rustix::event::PollFd::new(done, flags));
-        let count = if second.is_some() { 2 } else { 1 };
-        let mut fds = [first.clone(), second.unwrap_or(first)];
-        let timeout = rustix::event::Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match rustix::event::poll(&mut fds[..count], Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => {}
-            Ok(0) => return Heard::Nothing,
-            _ if !fds[0].revents().is_empty() => return Heard::Agent,
-            _ => return Heard::Done,
+    /// Thaws at the deadline or when the agent is gone, also while a freeze waits for something: it may be waiting
+    /// for a file system that is frozen already. Ends when `go` closes.
+    fn watch(&self, mut go: io::PipeReader, deadline: Duration) {
+        let _urgent = Urgent::new();
+        if go.read_exact(&mut [0]).is_err() {
+            return;
         }
+        let end = Instant::now() + deadline;
+        let input = io::stdin();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            // The word to thaw is for the other thread; only the end of the pipe counts here.
+            let nothing = rustix::event::PollFlags::empty();
+            let mut fds = [
+                rustix::event::PollFd::new(&input, nothing),
+                rustix::event::PollFd::new(&go, rustix::event::PollFlags::IN),
+            ];
+            let timeout = rustix::event::Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            match rustix::event::poll(&mut fds, Some(&timeout)) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(0) => break,
+                _ if !fds[1].revents().is_empty() => return,
+                _ => break,
+            }
+        }
+        self.thaw();
     }
 }

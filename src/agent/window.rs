@@ -9,7 +9,7 @@
 //! be frozen (vfat) are tried again until that is so or patience ends. Otherwise the point is fuzzy and says why.
 use super::capture::ReadError;
 use super::cycle::{CycleError, CycleSettings, Moment, ProtectedDisk, Reserve, check_cancelled};
-use super::freeze::{Frozen, Guard};
+use super::freeze::{Frozen, Guard, Urgent};
 use super::mounts::FileSystem;
 use crate::block::{BLOCK_BYTES, Consistency};
 use std::path::PathBuf;
@@ -85,6 +85,7 @@ fn try_once(
     } else {
         Some(Guard::spawn(&settings.guard, &paths, settings.freeze_deadline)?)
     };
+    let urgent = guard.is_some().then(Urgent::new);
     let mut frozen = guard.map(Guard::freeze).transpose()?;
     tell(settings, Moment::Frozen);
     let instant = (settings.clock)();
@@ -97,7 +98,7 @@ fn try_once(
     let any_still = frozen.as_ref().is_some_and(Frozen::any_still);
     let thawed = frozen.as_mut().map(Frozen::end).transpose();
     tell(settings, Moment::Thawed);
-    drop(frozen);
+    drop((urgent, frozen));
     let bytes = result.map_err(|failed| match failed {
         Failed::TooBusy(bytes) => CycleError::TooBusy(bytes),
         Failed::Read(index, error) => disks[index].read_failed(error),

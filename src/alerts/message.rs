@@ -35,6 +35,8 @@ fn instant(unix_nanos: i64) -> String {
 fn machines(alert: &AlertGroup) -> String {
     match (alert.machine_count, alert.machines.as_slice()) {
         (0, _) => String::new(),
+        // Its summary is a sentence that names the machine.
+        (1, _) if alert.kind == AlertKind::Occurred => String::new(),
         (1, [machine, ..]) => format!(" on {}", machine.name),
         (count, _) => format!(" on {count} machines"),
     }
@@ -216,6 +218,9 @@ mod tests {
         );
         let many = delivery(vec![alert(AlertKind::Raised, &["a", "b", "c"])]);
         assert!(subject(&many).ends_with("on 3 machines"));
+        let mut job = alert(AlertKind::Occurred, &["web1"]);
+        job.summary = "the failover of web1 failed".to_owned();
+        assert!(subject(&delivery(vec![job])).ends_with("Critical: the failover of web1 failed"));
         let over = delivery(vec![alert(AlertKind::Over, &["web1"])]);
         assert_eq!(
             subject(&over),

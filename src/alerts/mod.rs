@@ -2,7 +2,7 @@
 //!
 //! What is to be sent stands in the vault's database before anything leaves here, and is noted there when it has arrived
 //! ([`crate::vault::Delivery`]). A crash in between sends it again under the same id. One task decides what is due; each
-//! message is sent by a task of its own with a time limit, at most [`AT_ONCE_MAX`] together and one per channel.
+//! message is sent by a task of its own with a time limit, at most `AT_ONCE_MAX` together and one per channel.
 mod mail;
 mod message;
 mod watch;

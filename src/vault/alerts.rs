@@ -349,6 +349,20 @@ struct Pending {
     last_at: i64,
 }
 
+/// `JobFailed`: Job failed.
+fn in_words(code: &str) -> String {
+    let mut words = String::new();
+    for (place, letter) in code.chars().enumerate() {
+        if place > 0 && letter.is_ascii_uppercase() {
+            words.push(' ');
+            words.push(letter.to_ascii_lowercase());
+        } else {
+            words.push(letter);
+        }
+    }
+    words
+}
+
 /// One group per code and kind: the worst first, recoveries last.
 fn grouped(rows: Vec<Pending>) -> Digest {
     let mut groups: BTreeMap<(AlertKind, String), AlertGroup> = BTreeMap::new();
@@ -378,6 +392,10 @@ fn grouped(rows: Vec<Pending>) -> Digest {
             continue;
         }
         group.machine_count += 1;
+        if row.kind == AlertKind::Occurred && group.machine_count > 1 {
+            // The summary was what happened to the first.
+            group.summary = in_words(&notice.code);
+        }
         if group.machines.len() < MACHINES_NAMED_MAX {
             group.machines.push(AlertMachine {
                 id: row.machine,
@@ -692,3 +710,6 @@ impl Vault {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,9 +75,21 @@ impl Series {
         self.bytes.iter().copied().fold(0.0, f64::max) / self.slot_seconds as f64
     }
 
+    /// Lag at the end of each slot, in seconds, with the same rate all the time.
+    fn even_lags(&self, rate: f64) -> Vec<f64> {
+        let mut backlog = 0.0f64;
+        self.bytes
+            .iter()
+            .map(|bytes| {
+                backlog = (backlog + bytes - rate * self.slot_seconds as f64).max(0.0);
+                if backlog > 0.0 { backlog / rate } else { 0.0 }
+            })
+            .collect()
+    }
+
     /// Lag at the end of each slot, in seconds, when slot `i` can ship `rate(i)` bytes per second. Behind the last slot its
-    /// rate goes on.
-    fn lags(&self, rate: impl Fn(usize) -> f64) -> Vec<f64> {
+    /// rate goes on. A lag above `most` is not reckoned to its end: it is infinite.
+    fn lags(&self, most: f64, rate: impl Fn(usize) -> f64) -> Vec<f64> {
         let (slot, count) = (self.slot_seconds as f64, self.bytes.len());
         let mut backlog = 0.0f64;
         let mut lags = Vec::with_capacity(count);
@@ -93,6 +105,10 @@ impl Series {
                 rest -= speed * slot;
                 wait += slot;
                 next += 1;
+                if wait > most {
+                    wait = f64::INFINITY;
+                    break;
+                }
             }
             lags.push(wait);
         }
@@ -102,7 +118,7 @@ impl Series {
     /// Least bandwidth, bytes per second, with which the lag is at most `lag_seconds` in at least `share` (0 to 1) of the time.
     pub fn bandwidth_for(&self, lag_seconds: f64, share: f64) -> f64 {
         let meets = |rate: f64| {
-            let lags = self.lags(|_| rate);
+            let lags = self.even_lags(rate);
             let met = lags
                 .iter()
                 .filter(|lag| **lag <= lag_seconds * (1.0 + 1e-9))
@@ -134,7 +150,7 @@ impl Series {
         if bandwidth < self.mean_rate() {
             return None;
         }
-        let mut lags = self.lags(|_| bandwidth);
+        let mut lags = self.even_lags(bandwidth);
         lags.sort_by(f64::total_cmp);
         let place = (share * lags.len() as f64 - 1e-9).ceil() as usize;
         lags.get(place.saturating_sub(1).min(lags.len().saturating_sub(1)))
@@ -169,28 +185,29 @@ impl Series {
         let hours: Vec<usize> = (0..self.bytes.len())
             .map(|place| hour_of(self.start_unix + self.slot_seconds * place as i64).min(HOURS - 1))
             .collect();
-        // The busiest of each hour of the day, as a mean over the hour.
+        // What each hour of the day needs by itself, on its busiest day.
         let mut wanted = [0.0f64; HOURS];
-        let per_hour = usize::try_from(3600 / self.slot_seconds).unwrap_or(1).max(1);
-        for (place, hour) in hours.iter().enumerate() {
-            let end = (place + per_hour).min(self.bytes.len());
-            // Whole hours only: a stretch that reaches into the next hour belongs to nobody.
-            if hours[place..end].iter().all(|other| other == hour) {
-                let sum: f64 = self.bytes[place..end].iter().sum();
-                wanted[*hour] = wanted[*hour].max(sum / 3600.0);
-            }
+        let mut place = 0;
+        for run in hours.chunk_by(|a, b| a == b) {
+            let alone = Self {
+                start_unix: self.start_unix,
+                slot_seconds: self.slot_seconds,
+                bytes: self.bytes[place..place + run.len()].to_vec(),
+            };
+            place += run.len();
+            wanted[run[0]] = wanted[run[0]].max(alone.bandwidth_for(lag_seconds, 1.0));
         }
+        // What one hour leaves for the next may need somewhat more.
         let limits = |factor: f64| {
             wanted.map(|rate| ((rate * factor).max(LIMIT_MIN) / LIMIT_STEP).ceil() * LIMIT_STEP)
         };
         let meets = |factor: f64| {
             let limits = limits(factor);
-            self.lags(|place| limits[hours[place]])
+            self.lags(lag_seconds, |place| limits[hours[place]])
                 .iter()
                 .all(|lag| *lag <= lag_seconds)
         };
         let mut high = 1.0;
-        // A slot holds at most a whole hour's bytes: twelve times its mean carries any.
         while !meets(high) {
             high *= 2.0;
             if high > 4096.0 {
@@ -296,6 +313,28 @@ mod tests {
     }
 
     #[test]
+    fn an_even_rate_and_one_per_slot_are_the_same() {
+        let bytes: Vec<f64> = (0..300u64).map(|i| ((i * 7919) % 97) as f64 * 1e6).collect();
+        let busy = series(300, &bytes);
+        for rate in [0.1e6, 0.16e6, 0.2e6, 1e6] {
+            let (even, each) = (busy.even_lags(rate), busy.lags(f64::INFINITY, |_| rate));
+            for (even, each) in even.into_iter().zip(each) {
+                near(each, even);
+            }
+        }
+        // 2 MB left at the end of the first slot: 300 s at 4 kB/s, then the rest, 0.8 MB, at 8 kB/s: 100 s.
+        let falling = series(300, &[3.2e6, 0.0, 0.0]);
+        near(
+            falling.lags(f64::INFINITY, |place| [4e3, 4e3, 8e3][place])[0],
+            400.0,
+        );
+        assert_eq!(
+            falling.lags(299.0, |place| [4e3, 4e3, 8e3][place])[0],
+            f64::INFINITY
+        );
+    }
+
+    #[test]
     fn bandwidth_and_lag_agree() {
         let bytes: Vec<f64> = (0..500u64).map(|i| ((i * 7919) % 97) as f64 * 1e6).collect();
         let busy = series(300, &bytes);
@@ -371,7 +410,7 @@ mod tests {
                 assert_eq!(*limit, 131_072, "{hour}");
             }
         }
-        let kept = two_days.lags(|place| limits[hour(300 * place as i64)] as f64);
+        let kept = two_days.lags(60.0, |place| limits[hour(300 * place as i64)] as f64);
         assert!(kept.iter().all(|lag| *lag <= 60.0));
         assert_eq!(
             series(300, &[1.0; 287]).throttle_schedule(60.0, hour),

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Step N brings a database from schema N to N+1. Never change one that was released: add the next.
 pub(super) const STEPS: &[&str] = &[
     include_str!("schema/0001.sql"),
-    include_str!("schema/0010.sql"),
-    include_str!("schema/0011-joining.sql"),
+    include_str!("schema/0002-alerts.sql"),
+    include_str!("schema/0003-joining.sql"),
 ];
 
 /// Idle readers that are kept; more are opened when many ask at once.

@@ -84,14 +84,28 @@ impl Vault {
 
     /// Health errors that are on, the worst first.
     pub fn open_health_errors(&self, vault: &str) -> Result<Vec<OpenHealthError>, VaultError> {
-        let mut all = self.read(|transaction| {
+        let known = self.read(|transaction| {
             let vault = vault_id(transaction, vault)?;
-            let known = known(transaction)?.into_values();
-            Ok(known
-                .filter(|known| known.vault == vault)
-                .map(|known| known.error)
-                .collect::<Vec<_>>())
+            let mut known = known(transaction)?;
+            known.retain(|_, known| known.vault == vault);
+            Ok(known)
         })?;
+        // The row says how it began; the words of this moment say how it is.
+        let mut now = self.errors_now(crate::rt::now_unix_nanos())?;
+        let mut all: Vec<OpenHealthError> = known
+            .into_iter()
+            .map(|(key, known)| match now.remove(&key) {
+                Some(Now { error, .. }) => OpenHealthError {
+                    severity: error.severity,
+                    summary: error.summary,
+                    message: error.message,
+                    possible_causes: error.possible_causes,
+                    recommended_action: error.recommended_action,
+                    ..known.error
+                },
+                None => known.error,
+            })
+            .collect();
         all.sort_by_key(|error| (std::cmp::Reverse(error.severity), error.since_unix_nanos));
         Ok(all)
     }

@@ -26,6 +26,8 @@ pub struct Signs {
     pub shipped_moved: Option<i64>,
     /// Since when the backlog has been growing: instant, pending and shipped bytes at that instant.
     pub backlog: Option<(i64, u64, u64)>,
+    /// The same at the last heartbeat. Apart from [`Live::heartbeat`], whose figures a sealed point resets.
+    pub backlog_now: (i64, u64, u64),
     /// The last freeze that took long: instant and microseconds.
     pub long_freeze: Option<(i64, u32)>,
     /// Of the newest certificate of the machine, Unix seconds: from, until.
@@ -68,6 +70,7 @@ impl Signs {
             }
             _ => Some((now, new.pending, new.shipped)),
         };
+        self.backlog_now = (now, new.pending, new.shipped);
     }
 
     pub(super) fn froze(&mut self, at: i64, micros: u32) {
@@ -257,13 +260,13 @@ pub(super) fn sign_errors(
             );
         }
     }
-    if let (Some((since, pending, shipped)), Some(heartbeat)) = (live.signs.backlog, &live.heartbeat) {
-        let new = sums(heartbeat);
+    if let Some((since, pending, shipped)) = live.signs.backlog {
+        let (at, pending_now, shipped_now) = live.signs.backlog_now;
         let (grown, sent) = (
-            new.pending.saturating_sub(pending),
-            new.shipped.saturating_sub(shipped),
+            pending_now.saturating_sub(pending),
+            shipped_now.saturating_sub(shipped),
         );
-        let window = heartbeat.at_unix_nanos - since;
+        let window = at - since;
         if window >= CHURN_WINDOW && grown >= CHURN_BYTES && sent > 0 {
             let rate = sent / u64::try_from(window / SECOND).unwrap_or(1).max(1);
             add(
@@ -373,6 +376,91 @@ mod tests {
             heartbeat.disks[0].state = "InitialReplicationInProgress".to_owned();
         }
         assert_eq!(live(&copies).signs.backlog, None);
+    }
+
+    #[test]
+    fn each_sign_becomes_an_error_in_time_and_not_before() {
+        use crate::vault::tests::{joined, replicating, vault};
+        use crate::vault::{Health, replication_health};
+        let (_folder, vault) = vault();
+        let id = joined(&vault, "web1");
+        replicating(&vault, id);
+        let now = crate::rt::now_unix_nanos();
+        let fine = Live {
+            session: Some(1),
+            since_unix_nanos: now,
+            ..live(&[Heartbeat {
+                agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..beat(now, 0, 0, 0)
+            }])
+        };
+        let row = vault.item_row(id).unwrap();
+        let found = |row: &ItemRow, live: &Live| -> Vec<(&'static str, Severity)> {
+            let Health { errors, .. } = replication_health(row, live, now);
+            assert!(errors.iter().all(|error| !error.recommended_action.is_empty()));
+            errors.iter().map(|error| (error.code, error.severity)).collect()
+        };
+        let with = |change: &dyn Fn(&mut Live)| {
+            let mut live = fine.clone();
+            change(&mut live);
+            found(&row, &live)
+        };
+        assert_eq!(with(&|_| {}), []);
+        // A freeze of 0.9 s is none; one of 1.2 s is told of for ten minutes.
+        assert_eq!(with(&|live| live.signs.froze(now, 900_000)), []);
+        let long = [("FreezeTooLong", Severity::Warning)];
+        assert_eq!(with(&|live| live.signs.froze(now, 1_200_000)), long);
+        assert_eq!(with(&|live| live.signs.froze(now - 11 * MINUTE, 1_200_000)), []);
+        let other = with(&|live| {
+            if let Some(heartbeat) = &mut live.heartbeat {
+                heartbeat.agent_version = "0.0.1".to_owned();
+            }
+        });
+        assert_eq!(other, [("AgentVersionDiffers", Severity::Warning)]);
+        // Of 90 days; an agent renews when 30 are left.
+        let days_left = |days: i64| {
+            let day = DAY / SECOND;
+            let unix = now / SECOND;
+            with(&|live| live.signs.certificate = Some((unix - (90 - days) * day, unix + days * day)))
+        };
+        assert_eq!(days_left(20), []);
+        assert_eq!(days_left(10), [("CertificateEnds", Severity::Warning)]);
+        assert_eq!(days_left(2), [("CertificateEnds", Severity::Critical)]);
+        assert_eq!(days_left(-1), [("CertificateEnds", Severity::Critical)]);
+        // 100 MiB more backlog after 11 minutes of shipping; 9 minutes or 10 MiB are none.
+        let churn = |minutes: i64, grown: u64| {
+            with(&|live| {
+                live.signs.backlog = Some((now - minutes * MINUTE, 0, 0));
+                live.signs.backlog_now = (now, grown << 20, 1 << 30);
+            })
+        };
+        assert_eq!(churn(11, 100), [("ChurnAboveCapacity", Severity::Warning)]);
+        assert_eq!(churn(9, 100), []);
+        assert_eq!(churn(11, 10), []);
+        // A test failover that waits for its cleanup, of yesterday and of today.
+        let waiting = |hours: i64| {
+            let mut row = row.clone();
+            row.item.test_failover_state = TestFailoverState::TestFailoverCompleted;
+            let unix = (now - hours * HOUR) / SECOND;
+            let at = uuid::Timestamp::from_unix(uuid::NoContext, unix.unsigned_abs(), 0);
+            row.item.test_failover = Some(test_failover(JobId(uuid::Uuid::new_v7(at))));
+            found(&row, &fine)
+        };
+        assert_eq!(waiting(23), []);
+        assert_eq!(waiting(25), [("TestFailoverNotCleanedUp", Severity::Warning)]);
+    }
+
+    fn test_failover(job: JobId) -> crate::recovery::Failover {
+        serde_json::from_value(serde_json::json!({
+            "job": job,
+            "point": crate::block::PointId::new(),
+            "pointInstantUnixNanos": 0,
+            "machine": {
+                "name": "web1-test", "folder": "/nowhere", "firmware": "bios", "cpus": 1, "memoryBytes": 1,
+                "diskBus": "ahci", "disks": [], "nics": []
+            }
+        }))
+        .unwrap()
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn code(error: VaultError) -> String {
 }
 
 /// Enables replication and does what the reconciler does until the first session.
-fn replicating(vault: &Vault, id: MachineId) {
+pub(super) fn replicating(vault: &Vault, id: MachineId) {
     let job = vault.enable(id, DEFAULT_POLICY, None, None, "admin").unwrap();
     let mut job = vault.job(job).unwrap();
     job.state = JobState::InProgress;

@@ -1,6 +1,9 @@
 //! Loop devices and mounts that go away with the test, also when it fails.
 #![allow(dead_code)] // each test file uses a part
+mod machines;
 pub mod network;
+
+pub use machines::end_machines;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,8 @@
 //! A server process on loopback, in a folder of its own.
 #![allow(dead_code)] // each test file uses a part
+#[path = "machines.rs"]
+mod machines;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -83,6 +86,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        machines::end_machines(&self.data);
     }
 }
 
