@@ -1,9 +1,6 @@
 //! Loop devices and mounts that go away with the test, also when it fails.
 #![allow(dead_code)] // each test file uses a part
-mod machines;
 pub mod network;
-
-pub use machines::end_machines;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -270,5 +267,17 @@ pub fn ok_with_input(program: &str, args: &[&str], input: &str) {
 pub fn end_with_parent(parent: u32) {
     if std::os::unix::process::parent_id() != parent {
         std::process::exit(1);
+    }
+}
+
+/// Ends the machines that run below this folder: they outlive their server on purpose.
+pub fn end_machines(folder: &Path) {
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let works_in = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        if works_in.starts_with(folder) && name.starts_with("qemu-system") {
+            let pid = process.file_name();
+            let _ = Command::new("kill").arg("-KILL").arg(pid).status();
+        }
     }
 }

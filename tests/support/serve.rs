@@ -1,8 +1,5 @@
 //! A server process on loopback, in a folder of its own.
 #![allow(dead_code)] // each test file uses a part
-#[path = "machines.rs"]
-mod machines;
-
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -86,7 +83,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        machines::end_machines(&self.data);
+        crate::support::end_machines(&self.data);
     }
 }
 
