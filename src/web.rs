@@ -118,7 +118,7 @@ mod tests {
         page(Method::GET, path.parse().unwrap(), map).await
     }
 
-    fn text<'a>(response: &'a Response, name: header::HeaderName) -> &'a str {
+    fn text(response: &Response, name: header::HeaderName) -> &str {
         response.headers()[name].to_str().unwrap()
     }
 

@@ -121,8 +121,8 @@ fn every_route_keeps_every_role_in_its_bounds() {
         let open = ["/healthz", "/api/v1/openapi.json", "/api/v1/login", "/install.sh"]
             .contains(&path.as_str())
             || path.starts_with("/agent/");
-        // It would end the session that the others need.
-        if path == "/api/v1/logout" {
+        // One would end the session that the others need, the other sends this executable: tests/joining.rs fetches it.
+        if ["/api/v1/logout", "/agent/lifeboat"].contains(&path.as_str()) {
             continue;
         }
         let least = least_role(&method, &path);

@@ -1,11 +1,16 @@
 //! The way of the block over the network: a machine is protected and ships; cut links, killed agents and a server that comes
 //! and goes lose nothing that was acknowledged.
 mod support;
-use lifeboat::block::MachineId;
+use lifeboat::block::{Consistency, MachineId};
+use lifeboat::export::to_raw;
 use lifeboat::recovery::{Journal, ProtectionState};
+use lifeboat::replica::At;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use support::network::{Site, wait_for};
-use support::{LoopDisk, lacks_root, ok};
+use support::{LoopDisk, Mounted, lacks_root, ok};
 
 /// Writes that are on the medium on return.
 fn scribble(disk: &Path, seed: u8) {
@@ -145,4 +150,82 @@ fn a_full_store_holds_replication_back_and_loses_nothing() {
     });
     assert_eq!(vault.live(machine).store_full, None);
     site.check(machine, &disk.0);
+}
+
+/// A message is on disk A before it is on disk B. No point may hold it on B only.
+#[test]
+fn all_disks_of_a_machine_are_of_one_instant() {
+    if lacks_root() {
+        return;
+    }
+    let site = Site::new();
+    let folder = site.folder.path().to_owned();
+    let disks = ["a", "b"].map(|name| LoopDisk::attach(&folder.join(name), 24 << 20));
+    let mounts = [0, 1].map(|index| {
+        ok("mkfs.ext4", &["-q", disks[index].path()]);
+        Mounted::new(disks[index].path(), &folder.join(format!("mnt{index}")), "rw")
+    });
+    let mut spec = site.spec("web1", &disks[0].0);
+    spec.disks.push(disks[1].0.clone());
+    let machine: MachineId = site.join(&spec).unwrap().machine_id.parse().unwrap();
+    let _agent = site.agent("web1");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1u64.. {
+                for mount in &mounts {
+                    let file = File::options()
+                        .create(true)
+                        .truncate(false)
+                        .write(true)
+                        .open(mount.0.join("message"))
+                        .unwrap();
+                    file.write_all_at(&number.to_le_bytes(), 0).unwrap();
+                    file.sync_data().unwrap();
+                }
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+        let _end = End(&stop);
+        site.protect(machine);
+        for _ in 0..10 {
+            site.next_point(machine);
+        }
+    });
+    let store = &site.server().store;
+    let mut seen = 0;
+    for point in store.points(machine).unwrap() {
+        assert_eq!(point.consistency, Consistency::CrashConsistent, "{}", point.note);
+        let numbers = [0, 1].map(|index| {
+            let id = site.server().vault.item(machine).unwrap().disks[index];
+            let image = store.image(machine, id, At::Point(point.id)).unwrap();
+            let raw = folder.join("raw");
+            to_raw(&image, &raw, &mut |_, _| ()).unwrap();
+            let copy = LoopDisk::attach(&raw, 0);
+            let number = {
+                let mounted = Mounted::new(copy.path(), &folder.join("check"), "rw");
+                let bytes = std::fs::read(mounted.0.join("message")).unwrap_or_default();
+                let number = bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
+                ok("umount", &[mounted.0.to_str().unwrap()]);
+                std::mem::forget(mounted);
+                number
+            };
+            std::fs::remove_file(raw).unwrap();
+            number
+        });
+        let [a, b] = numbers;
+        assert!(a == b || a == b + 1, "point {}: {a} on A, {b} on B", point.id);
+        seen = seen.max(a);
+    }
+    assert!(seen > 10, "hardly anything was written");
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
