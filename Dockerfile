@@ -1,7 +1,17 @@
 # The server of a site; with --privileged also the lab (`docker run --privileged IMAGE lab --tour`).
+FROM node:22-bookworm-slim AS web
+WORKDIR /src/web
+COPY web/package.json web/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY proto/openapi.json ../proto/
+COPY web .
+RUN npm run build
+
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+COPY --from=web /src/web/dist web/dist
+ENV LIFEBOAT_REQUIRE_UI=1
 RUN cargo build --release --locked
 
 FROM debian:bookworm-slim

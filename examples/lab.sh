@@ -9,6 +9,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 need_build
 need_lab
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-target}
+[ -d "$here/web/dist/assets" ] || "$here/web/build.sh" >&2 || echo "the web interface is not built; its page says how" >&2
 echo "building (the first time takes some minutes)" >&2
 cargo build --release --locked --quiet --manifest-path "$here/Cargo.toml" >&2
 program="$CARGO_TARGET_DIR/release/lifeboat"

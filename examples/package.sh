@@ -11,7 +11,11 @@ if [ "${1-}" = --debug ]; then
 fi
 out=$(realpath -m "${1:-target/debian}")
 flags=(--locked)
-[ "$profile" = debug ] || flags+=(--release)
+if [ "$profile" != debug ]; then
+    flags+=(--release)
+    web/build.sh
+    export LIFEBOAT_REQUIRE_UI=1
+fi
 cargo build "${flags[@]}" --bin lifeboat
 metadata=$(cargo metadata --no-deps --format-version 1)
 field() { python3 -c "import json,sys; p=json.load(sys.stdin)['packages'][0]; d=p['metadata']['deb']; print($1)" <<<"$metadata"; }

@@ -21,6 +21,8 @@ install_missing \
     "mcopy mtools vfat-where-the-kernel-has-none" \
     "sfdisk fdisk partitions-of-test-disks" \
     "promtool prometheus judges-/metrics-and-the-alert-rules" \
+    "chromium chromium the-web-interface-in-a-browser" \
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core the-web-interface-in-a-browser" \
     "/usr/lib/python3*/ensurepip/__init__.py python3-venv mail-server-for-tests"
 
 # Debian's package starts a server that nobody asked for.
@@ -43,6 +45,7 @@ step() {
     echo "   $((SECONDS - begin)) s"
 }
 
+step "web interface" web/build.sh --test
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --quiet
@@ -51,3 +54,4 @@ if command -v cargo-deny >/dev/null; then
 fi
 step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked
+step "web interface in a browser" web/e2e/run.sh

@@ -25,3 +25,4 @@ echo "$points points, $mode writes, $(grep -c 'no recovery point' "$work/skipped
 echo "freeze in ms: p50 $(field freezeMs | percentile 50) p99 $(field freezeMs | percentile 99) max $(field freezeMs | percentile 100)"
 echo "cycle in s: p50 $(field seconds | tail -n +2 | percentile 50) p99 $(field seconds | tail -n +2 | percentile 99); passes p50 $(field passes | percentile 50)"
 echo "MiB changed per point: p50 $(field changedRawBytes | tail -n +2 | awk '{ print $1 / 1048576 }' | percentile 50)"
+echo "KiB read while frozen: p50 $(field frozenBytes | tail -n +2 | awk '{ print $1 / 1024 }' | percentile 50) p99 $(field frozenBytes | tail -n +2 | awk '{ print $1 / 1024 }' | percentile 99)"

@@ -28,9 +28,10 @@ const REST_BYTES: u64 = 16 << 20;
 const RESERVE_BYTES: usize = 32 << 20;
 /// So little is read in a few milliseconds: another pass would gain nothing.
 const LITTLE_BYTES: u64 = 1 << 20;
-/// Passes after which a rest of [`REST_BYTES`] is little enough, and passes after which the freeze is tried anyway.
+/// Passes after which a rest of [`REST_BYTES`] is little enough when it does not shrink to a half any more, and passes
+/// after which the freeze is tried anyway.
 const PASSES: usize = 3;
-const PASSES_MAX: usize = 6;
+const PASSES_MAX: usize = 8;
 /// Read at once. Small, so that reading, compressing and sending overlap.
 const CHUNK_BLOCKS: u64 = 1024;
 /// Shipped and acknowledged at a time: what a broken link makes to be shipped again.
@@ -140,6 +141,8 @@ pub struct CycleReport {
     pub raw_bytes_by_disk: BTreeMap<DiskId, u64>,
     pub stored_bytes: u64,
     pub passes: usize,
+    /// Read while everything was frozen.
+    pub frozen_bytes: u64,
 }
 
 impl Reserve {
@@ -354,6 +357,7 @@ pub fn run(
         raw_bytes_by_disk: std::mem::take(&mut ship.raw_bytes_by_disk),
         stored_bytes: ship.stored_bytes,
         passes,
+        frozen_bytes: taken.bytes,
     })
 }
 
@@ -383,7 +387,7 @@ fn approach(
 ) -> Result<usize, CycleError> {
     let paths: Vec<PathBuf> = file_systems.iter().map(|fs| fs.mount_point.clone()).collect();
     let roots = open_all(&paths)?;
-    let mut passes = 0;
+    let (mut passes, mut left_before) = (0, u64::MAX);
     loop {
         // What is in memory only would have to be written while writers are stopped.
         sync_all(&roots);
@@ -392,7 +396,9 @@ fn approach(
             disk.source.take();
             left += disk.pending_blocks() * BLOCK_BYTES as u64;
         }
-        let little = left <= LITTLE_BYTES || left <= REST_BYTES && passes >= PASSES;
+        let settled = passes >= PASSES && left > left_before / 2;
+        let little = left <= LITTLE_BYTES || left <= REST_BYTES && settled;
+        left_before = left;
         if little || passes >= PASSES_MAX {
             return Ok(passes);
         }

@@ -84,6 +84,8 @@ pub struct Guard {
     mounts: Vec<File>,
     /// What the guard said of each; room made beforehand.
     states: Vec<u8>,
+    /// To end the guard's hurry should it die.
+    hurry: Hurry,
 }
 
 /// File systems are frozen as long as this lives, at most to the deadline.
@@ -113,6 +115,7 @@ impl Guard {
         let mut guard = Self {
             child,
             states: vec![MOVING; files.len()],
+            hurry: Hurry::new(),
             mounts: files,
         };
         match guard.answer() {
@@ -173,6 +176,7 @@ impl Guard {
     }
 
     fn thaw_by_hand(&self) {
+        self.hurry.end();
         for mount in &self.mounts {
             let _ = control(mount, FITHAW);
         }
@@ -241,6 +245,7 @@ pub fn guard_main(mut args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
     // memory on a frozen file system impossible.
     unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
     let _urgent = Urgent::new();
+    let hurry = Hurry::new();
     let (mut input, mut output) = (io::stdin(), io::stdout());
     let mut say = |words: &[u8]| output.write_all(words).and_then(|()| output.flush());
     let work = Arc::new(Work {
@@ -260,7 +265,9 @@ pub fn guard_main(mut args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
     if input.read_exact(&mut word).is_err() || word[0] != FREEZE || (&go).write_all(&[FREEZE]).is_err() {
         return 0;
     }
+    hurry.begin();
     let frozen = work.freeze();
+    hurry.end();
     words.push(FROZEN);
     words.extend(work.states.iter().map(|state| state.load(Ordering::SeqCst)));
     // No answer is needed where nobody waits for it: then the pipe is closed.
@@ -316,6 +323,41 @@ impl Drop for Urgent {
             // SAFETY: the values are those that the system gave for this thread.
             unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
         }
+    }
+}
+
+/// Makes the kernel's grace periods short. Freezing a file system waits for three of them one after the other while
+/// writers stand still: on a busy machine that is most of the freeze (measured: 40 ms without, 11 ms with). A kernel
+/// whose administrator forbids it (`rcu_normal`) does not heed it.
+#[derive(Debug)]
+struct Hurry(Option<File>);
+
+impl Hurry {
+    fn new() -> Self {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open("/sys/kernel/rcu_expedited");
+        // Set by somebody else: not ours to end.
+        Self(file.ok().filter(|mut file| {
+            let mut value = [0];
+            file.read_exact(&mut value).is_ok() && value == *b"0"
+        }))
+    }
+
+    fn set(&self, value: &[u8]) {
+        if let Some(file) = &self.0 {
+            // Not being allowed to only makes it slower.
+            let _ = std::os::unix::fs::FileExt::write_all_at(file, value, 0);
+        }
+    }
+
+    fn begin(&self) {
+        self.set(b"1");
+    }
+
+    fn end(&self) {
+        self.set(b"0");
     }
 }
 

@@ -83,7 +83,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        super::end_machines(&self.data);
+        crate::support::end_machines(&self.data);
     }
 }
 

@@ -9,8 +9,9 @@ browser=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || comm
 
 if [ "$(id -u)" != 0 ]; then echo "skipped: the lab needs root for its loop devices"; exit 0; fi
 if [ -z "$browser" ]; then echo "chromium is missing: apt-get install --no-install-recommends chromium fonts-dejavu-core" >&2; exit 1; fi
-if [ ! -d node_modules/playwright-core ]; then npm ci --no-audit --no-fund; fi
-if [ ! -d dist/assets ]; then npm run build; fi
+own=${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-node/node_modules/node/bin
+if [ -x "$own/node" ]; then PATH="$own:$PATH"; fi
+if [ ! -d node_modules/playwright-core ] || [ ! -d dist/assets ]; then ./build.sh; fi
 
 work=$(mktemp -d)
 log=$work/lab.log

@@ -86,7 +86,10 @@ impl Batch {
         let (mut at, mut in_flight, mut failed) = (0, 0, None);
         let mut rest: Option<BlockRange> = None;
         loop {
-            while in_flight < DEPTH && failed.is_none() {
+            // Handed over together: one call, and the kernel merges what lies side by side.
+            let mut pointers: [*mut ControlBlock; DEPTH] = [std::ptr::null_mut(); DEPTH];
+            let mut ready = 0;
+            while in_flight + ready < DEPTH && failed.is_none() {
                 let Some(range) = rest.take().or_else(&mut *next) else {
                     break;
                 };
@@ -108,7 +111,7 @@ impl Batch {
                 // The end of a disk that is not whole blocks is read by itself.
                 let whole = part.end() * BLOCK_BYTES as u64 <= reader.size_bytes();
                 if self.context != 0 && whole {
-                    let slot = self.free[DEPTH - 1 - in_flight];
+                    let slot = self.free[DEPTH - 1 - in_flight - ready];
                     self.blocks[usize::from(slot)] = ControlBlock {
                         data: u64::from(slot),
                         opcode: READ,
@@ -118,21 +121,28 @@ impl Batch {
                         offset: (part.first * BLOCK_BYTES as u64) as i64,
                         ..ControlBlock::default()
                     };
-                    let mut pointer: *mut ControlBlock = &raw mut self.blocks[usize::from(slot)];
-                    // SAFETY: the block names a descriptor that is open and memory that is borrowed by this call;
-                    // it does not return before the read has ended.
-                    let taken =
-                        unsafe { libc::syscall(libc::SYS_io_submit, self.context, 1, &raw mut pointer) };
-                    if taken == 1 {
-                        in_flight += 1;
-                        continue;
-                    }
-                }
-                if let Err(source) = reader.read_into(part.first, target) {
+                    pointers[ready] = &raw mut self.blocks[usize::from(slot)];
+                    ready += 1;
+                } else if let Err(source) = reader.read_into(part.first, target) {
                     failed = Some(ReadError {
                         first_block: part.first,
                         source,
                     });
+                }
+            }
+            if ready > 0 {
+                // SAFETY: each block names a descriptor that is open and memory that is borrowed by this call; it
+                // does not return before all reads have ended.
+                let taken =
+                    unsafe { libc::syscall(libc::SYS_io_submit, self.context, ready, pointers.as_mut_ptr()) };
+                let taken = usize::try_from(taken).unwrap_or(0).min(ready);
+                in_flight += taken;
+                // What the kernel did not take is read here. Their places in `free` are still theirs to give.
+                for pointer in &pointers[taken..ready] {
+                    // SAFETY: points into `self.blocks`, and the kernel does not know it.
+                    let block = unsafe { **pointer };
+                    let again = read_again(reader, buffer, &block);
+                    failed = failed.or(again.err());
                 }
             }
             if in_flight == 0 {
@@ -159,15 +169,20 @@ impl Batch {
                     continue;
                 }
                 // Short or failed: once more by itself, for the rest or for the error.
-                let first_block = block.offset as u64 / BLOCK_BYTES as u64;
-                let from = block.buffer as usize - buffer.as_ptr() as usize;
-                let again = reader.read_into(first_block, &mut buffer[from..from + block.bytes as usize]);
-                if let Err(source) = again {
-                    failed = Some(ReadError { first_block, source });
-                }
+                let again = read_again(reader, buffer, &block);
+                failed = failed.or(again.err());
             }
         }
     }
+}
+
+/// Reads what the block names without the kernel's queue.
+fn read_again(reader: &DiskReader, buffer: &mut [u8], block: &ControlBlock) -> Result<(), ReadError> {
+    let first_block = block.offset as u64 / BLOCK_BYTES as u64;
+    let from = block.buffer as usize - buffer.as_ptr() as usize;
+    reader
+        .read_into(first_block, &mut buffer[from..from + block.bytes as usize])
+        .map_err(|source| ReadError { first_block, source })
 }
 
 impl Default for Batch {

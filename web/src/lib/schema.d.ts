@@ -1,6 +1,94 @@
 // Made by tools/types.mjs from proto/openapi.json.
 
 export interface paths {
+    "/agent/lifeboat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The executable of this server, which is the agent's too. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/octet-stream": number[];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/agent/lifeboat.sha256": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** SHA-256 of the executable, as `sha256sum` reads it. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/plain": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/login": {
         parameters: {
             query?: never;
@@ -225,6 +313,193 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/alert-deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was sent and what waits to be sent, the newest first. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_AlertDelivery"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/alert-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is told of what is wrong, and how. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AlertSettings"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        /** Replaces the settings. A channel that is new hears of what is on already. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the settings: refused when they were changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["AlertSettingsRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AlertSettings"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/alert-settings/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends a test message now and says what became of it. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["AlertTestRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AlertTest"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/audit": {
         parameters: {
             query?: never;
@@ -255,6 +530,61 @@ export interface paths {
                     };
                     content: {
                         "application/json": components["schemas"]["Page_AuditView"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/capacity": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What bandwidth, disk space and schedule the site needs, by its history. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description RPO to keep. Default: the lowest threshold among the policies in use. */
+                    rpoSeconds?: number;
+                    /** @description What if the link carried this much. */
+                    bandwidthBytesPerSecond?: number;
+                    /** @description What if points were kept this long. Default: what each machine's policy says. */
+                    retentionHours?: number;
+                    /** @description What if this much more (or less) were stored and changed. */
+                    growthPercent?: number;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Capacity"];
                     };
                 };
                 /** @description An error, with what to do about it */
@@ -360,6 +690,52 @@ export interface paths {
                     };
                     content: {
                         "text/event-stream": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/health-errors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Health errors of all machines and of the site, the worst first. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_OpenHealthErrorView"];
                     };
                 };
                 /** @description An error, with what to do about it */
@@ -533,6 +909,131 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/join-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Join tokens that were made, without the tokens themselves. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Invitation"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Makes a join token: good for one machine, for a while. With the command to run on the machine. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["JoinTokenRequest"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["CreatedJoinToken"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/join-tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Takes a join token back. A machine that joined with it stays. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    token: number;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/machines": {
         parameters: {
             query?: never;
@@ -625,6 +1126,90 @@ export interface paths {
         };
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/machines/{machine}/agent-update": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of the last order to update the agent. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AgentUpdate"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Orders the agent to update itself to the server's version. It rolls back by itself when the new one does not reach the
+         *     server; no reboot, nothing is compared or copied again.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AgentUpdate"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
         delete?: never;
         options?: never;
         head?: never;
@@ -998,6 +1583,127 @@ export interface paths {
                 path: {
                     vault: string;
                     policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/registration-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Registration keys that were made, without the keys themselves. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Invitation"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Makes a registration key: it lets one server register in this vault, within five days. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RegistrationKey"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/registration-keys/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Takes a registration key back. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    key: number;
                 };
                 cookie?: never;
             };
@@ -2267,6 +2973,95 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/install.sh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The script that installs the agent on a machine, joins it and starts it. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/x-shellscript": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Figures of the server for Prometheus. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Prometheus text format 0.0.4 */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/plain": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -2274,6 +3069,127 @@ export interface components {
         /** @description The answer to an order that a job carries out. */
         Accepted: {
             job: components["schemas"]["Job"];
+        };
+        AgentUpdate: {
+            agentVersion: string;
+            /** @description Why it was rolled back or failed. */
+            message: string;
+            /**
+             * Format: int64
+             * @description Number of the order; 0: there was none.
+             */
+            request: number;
+            /** @description The version that an update brings. */
+            serverVersion: string;
+            /** @description Ordered, Trying, Confirmed, RolledBack, Failed; null: never ordered. */
+            state?: string | null;
+        };
+        /** @description A line of the delivery log. */
+        AlertDelivery: {
+            /** Format: int32 */
+            attempts: number;
+            /** @description `email` or `webhook:NAME` */
+            channel: string;
+            createdAt: components["schemas"]["Time"];
+            endedAt?: components["schemas"]["Time"] | null;
+            /** @description Why the last attempt failed. */
+            error: string;
+            id: string;
+            /** @description Alert, Test */
+            kind: string;
+            nextAttemptAt?: components["schemas"]["Time"] | null;
+            severity: components["schemas"]["AlertSeverity"];
+            /** @description Pending (also while it is tried again), Delivered, Failed (given up), Cancelled (its channel was removed) */
+            state: string;
+            subject: string;
+        };
+        AlertEmail: {
+            caPem?: string | null;
+            from: string;
+            /** @description The password itself is never shown. */
+            passwordSet: boolean;
+            /** Format: int32 */
+            port: number;
+            security: components["schemas"]["SmtpSecurity"];
+            server: string;
+            to: string[];
+            user?: string | null;
+        };
+        /** @description The e-mail to send. No `Debug`: it holds a password. */
+        AlertEmailRequest: {
+            /** @description Trusted in place of the system's authorities. */
+            caPem?: string | null;
+            from: string;
+            /** @description Left out: the one that is stored stays, unless it would go to another server. */
+            password?: string | null;
+            /**
+             * Format: int32
+             * @description Default 587, with Tls 465, with None 25.
+             */
+            port?: number | null;
+            security?: components["schemas"]["SmtpSecurity"] | null;
+            server: string;
+            to: string[];
+            /** @description Left out: no login. */
+            user?: string | null;
+        };
+        AlertSettings: {
+            /**
+             * Format: int32
+             * @description News is collected this long and sent as one message.
+             */
+            digestSeconds: number;
+            email?: components["schemas"]["AlertEmail"] | null;
+            /** @description What is milder is in the events only. */
+            leastSeverity: components["schemas"]["AlertSeverity"];
+            /**
+             * Format: int64
+             * @description The ETag.
+             */
+            revision: number;
+            webhooks: components["schemas"]["AlertWebhook"][];
+        };
+        /** @description All of the settings; what is left out has the default, and channels that are left out are removed. */
+        AlertSettingsRequest: {
+            /**
+             * Format: int32
+             * @description Default 60.
+             */
+            digestSeconds?: number | null;
+            email?: components["schemas"]["AlertEmailRequest"] | null;
+            leastSeverity?: components["schemas"]["AlertSeverity"] | null;
+            webhooks?: components["schemas"]["AlertWebhookRequest"][];
+        };
+        /** @enum {string} */
+        AlertSeverity: "Information" | "Warning" | "Critical";
+        AlertTest: {
+            results: components["schemas"]["AlertTestResult"][];
+        };
+        AlertTestRequest: {
+            /** @description `email` or `webhook:NAME`; left out: all. */
+            channel?: string | null;
+        };
+        AlertTestResult: {
+            channel: string;
+            delivered: boolean;
+            /** @description In the delivery log, and in the message. */
+            deliveryId: string;
+            error?: components["schemas"]["Reason"] | null;
+        };
+        AlertWebhook: {
+            caPem?: string | null;
+            name: string;
+            /** @description The secret itself is never shown. */
+            secretSet: boolean;
+            url: string;
+        };
+        AlertWebhookRequest: {
+            /** @description Trusted in place of the system's authorities. */
+            caPem?: string | null;
+            name: string;
+            /** @description Key of the signature, HMAC-SHA256. Left out: the one that is stored stays. */
+            secret?: string | null;
+            url: string;
         };
         ApiToken: {
             createdAt: components["schemas"]["Time"];
@@ -2302,6 +3218,65 @@ export interface components {
             outcome: string;
             user: string;
         };
+        BandwidthNeed: {
+            /**
+             * Format: int64
+             * @description And all the time.
+             */
+            for100Percent: number;
+            /**
+             * Format: int64
+             * @description Bytes per second on the wire to keep the RPO in 90 % of the time.
+             */
+            for90Percent: number;
+            /** Format: int32 */
+            rpoSeconds: number;
+        };
+        BandwidthWhatIf: {
+            /** Format: int64 */
+            bytesPerSecond: number;
+            keepsRpo: boolean;
+            /**
+             * Format: int64
+             * @description RPO that is kept all the time.
+             */
+            rpoSeconds100Percent?: number | null;
+            /**
+             * Format: int64
+             * @description RPO that is kept in 90 % of the time; null: the link does not carry the mean, so the backlog grows without end.
+             */
+            rpoSeconds90Percent?: number | null;
+        };
+        Capacity: {
+            bandwidth: components["schemas"]["BandwidthNeed"];
+            /**
+             * Format: double
+             * @description Changed bytes per byte on the wire.
+             */
+            compression?: number | null;
+            /**
+             * Format: int64
+             * @description Time that the history covers, in steps of 5 minutes.
+             */
+            historySeconds: number;
+            /** @description The most by its mean first. */
+            machines: components["schemas"]["MachineChurn"][];
+            /**
+             * Format: int64
+             * @description Bytes on the wire per second, all machines together.
+             */
+            meanBytesPerSecond: number;
+            /** @description What to know when reading these figures. */
+            notes: string[];
+            /** Format: int64 */
+            peakBytesPerSecond: number;
+            retention: components["schemas"]["RetentionNeed"];
+            store: components["schemas"]["StoreOutlook"];
+            /** @description The lowest limits per hour of the day that would have kept the RPO all the time; null: less than a day is known, or none does. */
+            throttleSchedule?: components["schemas"]["ThrottleWindow"][] | null;
+            timeZone: string;
+            whatIfBandwidth?: components["schemas"]["BandwidthWhatIf"] | null;
+        };
         CheckView: {
             message: string;
             name: string;
@@ -2328,6 +3303,19 @@ export interface components {
             name: string;
             /** @description Reader, Operator, Contributor, Owner */
             role: string;
+        };
+        CreatedJoinToken: {
+            /** @description Of the server's CA, for `lifeboat agent join`. */
+            caFingerprint: string;
+            /** @description Address of the data port, for `lifeboat agent join`. */
+            dataAddress: string;
+            expiresAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            /** @description What is run on the machine: fetches, checks, installs, joins and starts the agent. */
+            installCommand: string;
+            /** @description Shown this once. */
+            token: string;
         };
         CreatedToken: {
             /** Format: int64 */
@@ -2390,6 +3378,18 @@ export interface components {
             status: string;
             version: string;
         };
+        Invitation: {
+            createdAt: components["schemas"]["Time"];
+            expiresAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            madeBy: string;
+            /** @description Valid, Used, Expired, Revoked */
+            state: string;
+            usedAt?: components["schemas"]["Time"] | null;
+            /** @description Name of the machine or server that it let in. */
+            usedBy?: string | null;
+        };
         ItemDiskView: {
             /** @description ebpf, scan */
             capture?: string | null;
@@ -2440,6 +3440,19 @@ export interface components {
             state: string;
             tasks: components["schemas"]["TaskView"][];
             user: string;
+        };
+        JoinTokenRequest: {
+            /**
+             * @description Name or address under which the machine reaches this server; else the one of this call, else the server's own name.
+             * @default null
+             */
+            address: string | null;
+            /**
+             * Format: int32
+             * @description How long the token is good for; an hour where nothing is said.
+             * @default null
+             */
+            validMinutes: number | null;
         };
         /** @description What is needed to join. */
         Joining: {
@@ -2492,6 +3505,24 @@ export interface components {
             /** @description Its certificates were revoked. */
             revoked: boolean;
         };
+        MachineChurn: {
+            /**
+             * Format: int64
+             * @description Changed on the machine's disks per day, as a mean over what is known.
+             */
+            changedBytesPerDay: number;
+            machine: components["schemas"]["Named"];
+            /**
+             * Format: int64
+             * @description On the wire, as a mean.
+             */
+            meanBytesPerSecond: number;
+            /**
+             * Format: int64
+             * @description On the wire, in the busiest 5 minutes.
+             */
+            peakBytesPerSecond: number;
+        };
         MachineDisk: {
             boot: boolean;
             /** @description Device node at this moment. */
@@ -2538,6 +3569,17 @@ export interface components {
             oneTimePassword: string;
             user: string;
         };
+        /** @description A health error that is on. */
+        OpenHealthErrorView: {
+            code: string;
+            machine?: components["schemas"]["Named"] | null;
+            message: string;
+            possibleCauses: string;
+            recommendedAction: string;
+            severity: components["schemas"]["AlertSeverity"];
+            since: components["schemas"]["Time"];
+            summary: string;
+        };
         OperationView: {
             allowed: boolean;
             operation: string;
@@ -2549,6 +3591,28 @@ export interface components {
              * @description Number of the order; grows with each.
              */
             order: number;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_AlertDelivery: {
+            items: {
+                /** Format: int32 */
+                attempts: number;
+                /** @description `email` or `webhook:NAME` */
+                channel: string;
+                createdAt: components["schemas"]["Time"];
+                endedAt?: components["schemas"]["Time"] | null;
+                /** @description Why the last attempt failed. */
+                error: string;
+                id: string;
+                /** @description Alert, Test */
+                kind: string;
+                nextAttemptAt?: components["schemas"]["Time"] | null;
+                severity: components["schemas"]["AlertSeverity"];
+                /** @description Pending (also while it is tried again), Delivered, Failed (given up), Cancelled (its channel was removed) */
+                state: string;
+                subject: string;
+            }[];
+            nextCursor?: string | null;
         };
         /** @description Part of a list. `nextCursor` null: it was the last part. */
         Page_ApiToken: {
@@ -2595,6 +3659,22 @@ export interface components {
                 recommendedAction: string;
                 /** @description Information, Warning, Critical */
                 severity: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Invitation: {
+            items: {
+                createdAt: components["schemas"]["Time"];
+                expiresAt: components["schemas"]["Time"];
+                /** Format: int64 */
+                id: number;
+                madeBy: string;
+                /** @description Valid, Used, Expired, Revoked */
+                state: string;
+                usedAt?: components["schemas"]["Time"] | null;
+                /** @description Name of the machine or server that it let in. */
+                usedBy?: string | null;
             }[];
             nextCursor?: string | null;
         };
@@ -2657,6 +3737,20 @@ export interface components {
                 replicated: boolean;
                 /** @description Its certificates were revoked. */
                 revoked: boolean;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_OpenHealthErrorView: {
+            items: {
+                code: string;
+                machine?: components["schemas"]["Named"] | null;
+                message: string;
+                possibleCauses: string;
+                recommendedAction: string;
+                severity: components["schemas"]["AlertSeverity"];
+                since: components["schemas"]["Time"];
+                summary: string;
             }[];
             nextCursor?: string | null;
         };
@@ -2916,6 +4010,20 @@ export interface components {
              */
             storedBytes: number;
         };
+        /** @description A registration key, as it is kept in a file until the server that it is for is set up. */
+        RegistrationKey: {
+            caFingerprint: string;
+            expiresAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            /** @description Shown this once. */
+            key: string;
+            /** @description Tells this site from others. */
+            site: string;
+            /** @description Of the vault's HTTPS port. */
+            url: string;
+            vault: string;
+        };
         RenameRequest: {
             /** @description 1 to 63 letters, digits and hyphens; starts and ends with a letter or digit. */
             name: string;
@@ -2975,6 +4083,29 @@ export interface components {
             testFailover?: components["schemas"]["FailoverView"] | null;
             testFailoverState: string;
         };
+        RetentionNeed: {
+            /**
+             * Format: int64
+             * @description The full copies beneath the points.
+             */
+            baseBytes: number;
+            /** @description Whether it fits into the file system beside what else is there. */
+            fits: boolean;
+            /**
+             * Format: int64
+             * @description What comes in during the retention, at its busiest. Thinning and folding make it less.
+             */
+            historyBytes: number;
+            /**
+             * Format: int32
+             * @description Null: each machine by its own policy.
+             */
+            hours?: number | null;
+            /** @description False: less time is known than the retention, so the mean was carried on. */
+            measured: boolean;
+            /** Format: int64 */
+            neededBytes: number;
+        };
         /** @description One server of the site. */
         ServerFacts: {
             /** @description Addresses that agents and people dial. */
@@ -2988,10 +4119,31 @@ export interface components {
             state: string;
             version: string;
         };
+        /** @enum {string} */
+        SmtpSecurity: "StartTls" | "Tls" | "None";
         StoreMachine: {
             id: string;
             name: string;
             recoveryPoints: number;
+            /** Format: int64 */
+            storedBytes: number;
+        };
+        StoreOutlook: {
+            /** Format: int64 */
+            capacityBytes: number;
+            /** Format: int64 */
+            freeBytes: number;
+            fullAt?: components["schemas"]["Time"] | null;
+            /**
+             * Format: int64
+             * @description By that trend; null: it does not fill up, or no trend is known.
+             */
+            fullInSeconds?: number | null;
+            /**
+             * Format: int64
+             * @description Trend of the last week; null: less than 6 hours are known.
+             */
+            growthBytesPerDay?: number | null;
             /** Format: int64 */
             storedBytes: number;
         };
@@ -3047,6 +4199,18 @@ export interface components {
             nics?: components["schemas"]["NicView"][] | null;
             /** @description Latest, LatestProcessed (default), LatestAppConsistent, LatestCrashConsistent, or the id of a point. */
             recoveryPoint?: string | null;
+        };
+        /** @description From hour to hour of the day, in the server's time zone. */
+        ThrottleWindow: {
+            /** Format: int64 */
+            bytesPerSecond: number;
+            /** Format: int32 */
+            fromHour: number;
+            /**
+             * Format: int32
+             * @description 24: midnight.
+             */
+            toHour: number;
         };
         /**
          * Format: date-time
