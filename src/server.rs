@@ -236,8 +236,14 @@ impl Server {
             }
         });
         let (socket, stop) = (self.data_dir.join("api.sock"), self.stop.clone());
+        // Bound before the server says that it is ready.
+        let bound = api::bind_unix(&socket).map_err(|source| ServerError::Io {
+            action: "listen on",
+            object: socket.display().to_string(),
+            source,
+        })?;
         self.tasks.spawn(async move {
-            if let Err(error) = api::serve_unix(&socket, router, stop).await {
+            if let Err(error) = api::serve_bound(bound, &socket, router, stop).await {
                 tracing::error!(%error, "the API's socket ended");
             }
         });

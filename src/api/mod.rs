@@ -31,7 +31,7 @@ pub use access::{COOKIE, CSRF_HEADER, Caller, Need, need};
 pub use items::{EnableRequest, ReplicatedItem};
 pub use model::{JobView, Page, Time};
 pub use problem::{ApiError, Problem};
-pub use serve::{serve_tls, serve_unix};
+pub use serve::{bind_unix, serve_bound, serve_tls, serve_unix};
 pub use site::{ServerAlarm, ServerFacts, Site, SiteError, WayIn};
 
 use crate::block::MachineId;

@@ -91,9 +91,9 @@ async fn accept_failed(error: &std::io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-/// Serves the unix socket at `path` until `shutdown`. Whoever holds the data folder's lock owns the path: a socket that a
-/// crash left is replaced.
-pub async fn serve_unix(path: &Path, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
+/// The API's unix socket, ready to be connected to. Whoever holds the data folder's lock owns the path: a socket that a crash
+/// left is replaced.
+pub fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -101,6 +101,21 @@ pub async fn serve_unix(path: &Path, router: Router, shutdown: CancellationToken
     let listener = UnixListener::bind(path)?;
     // The kernel tells who connects; this keeps others from trying.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves the unix socket at `path` until `shutdown`.
+pub async fn serve_unix(path: &Path, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
+    serve_bound(bind_unix(path)?, path, router, shutdown).await
+}
+
+/// Serves what [`bind_unix`] bound at `path`.
+pub async fn serve_bound(
+    listener: UnixListener,
+    path: &Path,
+    router: Router,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let server = Server::new(router, shutdown);
     while let Some(permit) = server.permit().await {
