@@ -13,6 +13,7 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
 #define SECTOR_TO_BLOCK 3
@@ -157,37 +158,58 @@ static __always_inline int is_scattered(struct request *rq)
 	return (rq->cmd_flags & OP_MASK) == OP_DISCARD && rq->bio && rq->bio->bi_next;
 }
 
-// One note over all ranges of such a request.
+struct walk { struct bio *bio; __u64 from; __u64 to; };
+
+// In a callback, so that the verifier looks at one step and not at all of them.
+static long next_range(__u32 index, struct walk *walk)
+{
+	struct bio *bio = walk->bio;
+	__u64 sector, end;
+
+	if (!bio)
+		return 1;
+	sector = BPF_CORE_READ(bio, bi_iter.bi_sector);
+	end = sector + (BPF_CORE_READ(bio, bi_iter.bi_size) >> 9);
+	walk->from = sector < walk->from ? sector : walk->from;
+	walk->to = end > walk->to ? end : walk->to;
+	walk->bio = BPF_CORE_READ(bio, bi_next);
+	return 0;
+}
+
+static long mark_range(__u32 index, struct walk *walk)
+{
+	struct bio *bio = walk->bio;
+	__u64 sector;
+
+	if (!bio)
+		return 1;
+	sector = BPF_CORE_READ(bio, bi_iter.bi_sector);
+	mark(sector >> SECTOR_TO_BLOCK, (sector + (BPF_CORE_READ(bio, bi_iter.bi_size) >> 9) + 7) >> SECTOR_TO_BLOCK);
+	walk->bio = BPF_CORE_READ(bio, bi_next);
+	return 0;
+}
+
+// One note over all ranges of such a request; 0 when they lie too far apart.
 static __always_inline __u64 note_scattered(struct request *rq)
 {
-	__u64 from = ~0ULL, to = 0, sector, end;
-	struct bio *bio = rq->bio;
-	int index;
+	struct walk walk = { .bio = BPF_CORE_READ(rq, bio), .from = ~0ULL };
+	__u64 first, end;
 
-	for (index = 0; index < RANGES_MAX && bio; index++, bio = bio->bi_next) {
-		sector = bio->bi_iter.bi_sector;
-		end = sector + (bio->bi_iter.bi_size >> 9);
-		from = sector < from ? sector : from;
-		to = end > to ? end : to;
-	}
-	from >>= SECTOR_TO_BLOCK;
-	to = (to + 7) >> SECTOR_TO_BLOCK;
-	if (bio || to <= from || to - from >= 1ULL << COUNT_BITS)
+	bpf_loop(RANGES_MAX, next_range, &walk, 0);
+	first = walk.from >> SECTOR_TO_BLOCK;
+	end = (walk.to + 7) >> SECTOR_TO_BLOCK;
+	if (walk.bio || end <= first || end - first >= 1ULL << COUNT_BITS)
 		return 0;
-	return from << (COUNT_BITS + SALT_BITS) | (to - from) << SALT_BITS | (bpf_ktime_get_ns() >> 10 & (SEEN - 1));
+	return first << (COUNT_BITS + SALT_BITS) | (end - first) << SALT_BITS |
+	       (bpf_ktime_get_ns() >> 10 & (SEEN - 1));
 }
 
 static __always_inline void mark_scattered(struct request *rq)
 {
-	struct bio *bio = rq->bio;
-	__u64 sector;
-	int index;
+	struct walk walk = { .bio = BPF_CORE_READ(rq, bio) };
 
-	for (index = 0; index < RANGES_MAX && bio; index++, bio = bio->bi_next) {
-		sector = bio->bi_iter.bi_sector;
-		mark(sector >> SECTOR_TO_BLOCK, (sector + (bio->bi_iter.bi_size >> 9) + 7) >> SECTOR_TO_BLOCK);
-	}
-	if (bio)
+	bpf_loop(RANGES_MAX, mark_range, &walk, 0);
+	if (walk.bio)
 		count_gap();
 }
 
