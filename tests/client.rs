@@ -92,7 +92,7 @@ fn reconcile_when_asked<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, s
 fn a_machine_goes_through_its_life() {
     let server = TestServer::start();
     let person = Person::new(&server);
-    assert!(String::from_utf8_lossy(&person.run(&["machine", "list"]).stderr).contains("agent join"));
+    assert!(String::from_utf8_lossy(&person.run(&["machine", "list"]).stderr).contains("join-token"));
     server.join("web1");
     assert!(person.ok(&["machine", "list"]).contains("not replicated"));
     let (code, text) = person.refused(&["failover", "test", "web1"]);
