@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 examples=${1:-6}
+document=$PWD/proto/openapi.json
 target=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-target}
 program=${LIFEBOAT:-$target/debug/lifeboat}
 st=${SCHEMATHESIS:-$(command -v schemathesis || true)}
@@ -73,17 +74,19 @@ for _ in $(seq 600); do
 done
 
 # A body that is larger than any call takes is answered before it is read whole; a client that still writes then sees the
-# connection end, so that a request is tried again. What ends the session or the test itself is left out, and the live view, which has no end.
+# connection end, so that a request is tried again. What ends the session or the test itself is left out, and the live view,
+# which has no end.
 round() {
     local name=$1; shift
     cat >"$folder/$name.toml"
-    "$st" --no-color --config-file "$folder/$name.toml" run proto/openapi.json --url "$url" --tls-verify "$folder/ca.pem" \
+    # In the folder: it leaves a cache where it runs.
+    (cd "$folder" && "$st" --no-color --config-file "$folder/$name.toml" run "$document" --url "$url" --tls-verify "$folder/ca.pem" \
         -H "Authorization: Bearer $token" --phases examples,coverage,fuzzing \
         --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance \
         --max-examples "$examples" --request-timeout 30 --request-retries 2 --no-shrink --warnings off --seed "${SEED:-1}" \
         --continue-on-failure --output-truncate false \
         --exclude-path /api/v1/logout --exclude-path /api/v1/password \
-        --exclude-path-regex '/stream$' "$@" >"$folder/$name.out" 2>&1 || {
+        --exclude-path-regex '/stream$' "$@" >"$folder/$name.out" 2>&1) || {
         cat "$folder/$name.out"
         echo "== the server's log"; tail -20 "$folder/server.log"
         return 1

@@ -279,7 +279,16 @@ export interface paths {
         /** The vaults in which the caller has a role. */
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description name (default), createdAt, machines, replicatedItems; with a `-` before it the other way round. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
                 header?: never;
                 path?: never;
                 cookie?: never;
@@ -291,7 +300,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Page_VaultView"];
+                        "application/json": components["schemas"]["Page_Vault"];
                     };
                 };
                 /** @description An error, with what to do about it */
@@ -306,8 +315,90 @@ export interface paths {
             };
         };
         put?: never;
-        post?: never;
+        /** Makes a vault with the default policy; its maker becomes its Owner. For Owners of the vault `default`. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreateVaultRequest"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Vault"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Removes a vault with its history, its roles and its tokens; refused while a machine is joined to it, with the list of
+         *     what is in the way.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
         options?: never;
         head?: never;
         patch?: never;
@@ -507,10 +598,12 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who changed what from where, the newest first. */
+        /** Who changed what from where, the newest first. In the vault `default` also what belongs to no vault. */
         get: {
             parameters: {
                 query?: {
+                    /** @description Only what this user did. */
+                    user?: string;
                     /** @description Most items to answer. */
                     limit?: number;
                     /** @description `nextCursor` of the part before. */
@@ -619,6 +712,16 @@ export interface paths {
                 query?: {
                     /** @description Name or id. */
                     machine?: string;
+                    /** @description Information, Warning, Critical */
+                    severity?: string;
+                    /** @description For example RpoExceeded. */
+                    code?: string;
+                    /** @description At or after this instant. */
+                    since?: components["schemas"]["Time"];
+                    /** @description Before this instant. */
+                    until?: components["schemas"]["Time"];
+                    /** @description -at (default): the newest first; at: the oldest first. */
+                    sort?: string;
                     /** @description Most items to answer. */
                     limit?: number;
                     /** @description `nextCursor` of the part before. */
@@ -772,6 +875,19 @@ export interface paths {
                     machine?: string;
                     /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
                     state?: string;
+                    /**
+                     * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                     *     Resynchronize, ChangeDisks
+                     */
+                    kind?: string;
+                    /** @description Who asked for it. */
+                    user?: string;
+                    /** @description Created at or after this instant. */
+                    since?: components["schemas"]["Time"];
+                    /** @description Created before this instant. */
+                    until?: components["schemas"]["Time"];
+                    /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                    sort?: string;
                     /** @description Most items to answer. */
                     limit?: number;
                     /** @description `nextCursor` of the part before. */
@@ -791,6 +907,70 @@ export interface paths {
                     };
                     content: {
                         "application/json": components["schemas"]["Page_Job"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/jobs/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Jobs as one document, for a spreadsheet or an archive. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description json (default): an array of jobs; csv: one line each, without the tasks. */
+                    format?: string;
+                    /** @description Name or id. */
+                    machine?: string;
+                    /** @description As in the list. */
+                    state?: string;
+                    /** @description As in the list. */
+                    kind?: string;
+                    /** @description Who asked for it. */
+                    user?: string;
+                    /** @description Created at or after this instant. */
+                    since?: components["schemas"]["Time"];
+                    /** @description Created before this instant. */
+                    until?: components["schemas"]["Time"];
+                    /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                    sort?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Job"][];
+                        "text/csv": string;
                     };
                 };
                 /** @description An error, with what to do about it */
@@ -909,6 +1089,113 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/jobs/{job}/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives the order of a job that failed or was cancelled once more, as a new job that names the old one. It is admitted
+         *     like any order.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    job: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/jobs/{job}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes a job up again that is suspended and waits for a person. A job that does not wait is refused. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    job: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ResumeRequest"];
+                };
+            };
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/join-tokens": {
         parameters: {
             query?: never;
@@ -952,7 +1239,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     vault: string;
                 };
@@ -1045,6 +1335,17 @@ export interface paths {
         get: {
             parameters: {
                 query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description Only those that are replicated, or only those that are not. */
+                    replicated?: boolean;
+                    /** @description pass, warning, error */
+                    prerequisites?: string;
+                    /**
+                     * @description name (default), joinedAt, lastHeartbeatAt, agentVersion, os, memoryBytes, cpus; with a `-` before it the other way
+                     *     round.
+                     */
+                    sort?: string;
                     /** @description Most items to answer. */
                     limit?: number;
                     /** @description `nextCursor` of the part before. */
@@ -1126,7 +1427,42 @@ export interface paths {
         };
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Removes a machine that is not replicated from the vault: its certificates are revoked and its name is free. Its jobs
+         *     and events stay.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the machine: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
         options?: never;
         head?: never;
         patch?: never;
@@ -1230,6 +1566,8 @@ export interface paths {
             parameters: {
                 query?: never;
                 header?: {
+                    /** @description ETag of the machine: refused when it was changed since */
+                    "If-Match"?: string | null;
                     /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                     "Idempotency-Key"?: string;
                 };
@@ -1375,7 +1713,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     vault: string;
                 };
@@ -1419,6 +1760,15 @@ export interface paths {
         get: {
             parameters: {
                 query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description Only those that may be edited, or only the twins for the way back. */
+                    editable?: boolean;
+                    /**
+                     * @description name (default), items, retentionHours, crashConsistentSeconds, rpoThresholdSeconds; with a `-` before it the other
+                     *     way round.
+                     */
+                    sort?: string;
                     /** @description Most items to answer. */
                     limit?: number;
                     /** @description `nextCursor` of the part before. */
@@ -1579,7 +1929,10 @@ export interface paths {
         delete: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description ETag of the policy: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
                 path: {
                     vault: string;
                     policy: string;
@@ -1653,7 +2006,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     vault: string;
                 };
@@ -1742,6 +2098,23 @@ export interface paths {
         get: {
             parameters: {
                 query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description Normal, Warning, Critical, None */
+                    replicationHealth?: string;
+                    /** @description For example Protected. */
+                    protectionState?: string;
+                    /** @description For example TestFailoverCompleted. */
+                    testFailoverState?: string;
+                    /** @description Primary, Recovery */
+                    activeLocation?: string;
+                    /** @description Name of the policy. */
+                    policy?: string;
+                    /**
+                     * @description name (default), replicationHealth, protectionState, policy, rpoSeconds, pendingBytes, churnBytesPerSecond,
+                     *     lastHeartbeatAt, lastSuccessfulTestFailoverAt; with a `-` before it the other way round.
+                     */
+                    sort?: string;
                     /** @description Most items to answer. */
                     limit?: number;
                     /** @description `nextCursor` of the part before. */
@@ -1864,7 +2237,10 @@ export interface paths {
         delete: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description ETag of the item: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
                 path: {
                     vault: string;
                     item: string;
@@ -1947,6 +2323,118 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/disks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Includes or excludes disks while the machine is protected. An excluded disk leaves later recovery points at once; the
+         *     older ones keep it. An included disk is copied first: no new point is made meanwhile, failover uses the points there
+         *     are, and from the first point that holds all disks on only such points are offered.
+         */
+        put: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the item: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["SetDisksRequest"];
+                };
+            };
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Lets an item follow another policy from now on: retention and health at once, the agent with its next heartbeat. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the item: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["SetPolicyRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicatedItem"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/recovery-points": {
         parameters: {
             query?: never;
@@ -1958,6 +2446,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: {
+                    /** @description AppConsistent, CrashConsistent, Fuzzy */
+                    consistency?: string;
+                    /** @description -instant (default): the newest first; instant: the oldest first. */
+                    sort?: string;
                     /** @description Most items to answer. */
                     limit?: number;
                     /** @description `nextCursor` of the part before. */
@@ -2010,7 +2502,7 @@ export interface paths {
         put?: never;
         /**
          * Orders a comparison of all disks with the replica; only what differs is shipped. The agent takes the order with its
-         *     next heartbeat; the item's progress shows it.
+         *     next heartbeat; the job is over when the recovery point that ends the comparison is at the target.
          */
         post: {
             parameters: {
@@ -2032,7 +2524,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Ordered"];
+                        "application/json": components["schemas"]["Accepted"];
                     };
                 };
                 /** @description An error, with what to do about it */
@@ -2506,7 +2998,21 @@ export interface paths {
         /** Configuration, process and target servers with their health. */
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    /** @description configuration, process, vault, target, web */
+                    role?: string;
+                    /** @description Normal, Warning, Critical */
+                    health?: string;
+                    /**
+                     * @description name (default), health, state, cpuPercent, memoryPercent, storeFreeBytes, backlogBytes; with a `-` before it the
+                     *     other way round.
+                     */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
                 header?: never;
                 path: {
                     vault: string;
@@ -2598,7 +3104,18 @@ export interface paths {
         /** API tokens of this vault. */
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    /** @description Only of this user. */
+                    user?: string;
+                    /** @description Only those that are revoked, or only those that are not. */
+                    revoked?: boolean;
+                    /** @description id (default), name, user, role, createdAt, expiresAt, lastUsedAt; with a `-` before it the other way round. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
                 header?: never;
                 path: {
                     vault: string;
@@ -2631,7 +3148,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     vault: string;
                 };
@@ -2723,7 +3243,18 @@ export interface paths {
         /** Users of this site. */
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description Role in this vault: Reader, Operator, Contributor, Owner */
+                    role?: string;
+                    /** @description name (default), createdAt; with a `-` before it the other way round. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
                 header?: never;
                 path: {
                     vault: string;
@@ -2756,7 +3287,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     vault: string;
                 };
@@ -2851,7 +3385,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     vault: string;
                     user: string;
@@ -3289,8 +3826,29 @@ export interface components {
             /** @description What was seen; kept with the job. */
             notes?: string;
         };
-        CreatePolicyRequest: components["schemas"]["PolicyValues"] & {
+        CreatePolicyRequest: {
+            /**
+             * Format: int32
+             * @description 0: off; else 3600 to 43200. Default 3600.
+             */
+            appConsistentSeconds?: number | null;
+            /**
+             * Format: int32
+             * @description Default 30.
+             */
+            crashConsistentSeconds?: number | null;
+            /** @description 1 to 63 letters, digits, hyphens, underscores and full stops. */
             name: string;
+            /**
+             * Format: int32
+             * @description Default 24.
+             */
+            retentionHours?: number | null;
+            /**
+             * Format: int32
+             * @description Default 900.
+             */
+            rpoThresholdSeconds?: number | null;
         };
         CreateTokenRequest: {
             /** Format: int32 */
@@ -3303,6 +3861,10 @@ export interface components {
             name: string;
             /** @description Reader, Operator, Contributor, Owner */
             role: string;
+        };
+        CreateVaultRequest: {
+            /** @description 1 to 63 letters, digits and hyphens; starts and ends with a letter or digit. */
+            name: string;
         };
         CreatedJoinToken: {
             /** @description Of the server's CA, for `lifeboat agent join`. */
@@ -3395,11 +3957,26 @@ export interface components {
             capture?: string | null;
             /** Format: int64 */
             changedBytes: number;
+            /**
+             * Format: double
+             * @description Bytes per second that changed, over the last minutes; null: not known yet.
+             */
+            churnBytesPerSecond?: number | null;
             /** Format: int64 */
             doneBytes: number;
             id: string;
-            /** Format: int64 */
+            /** @description False: it is copied for the first time; recovery points hold it from the first one on that has all disks. */
+            inRecoveryPoints: boolean;
+            /**
+             * Format: int64
+             * @description Backlog at the source: changed and not yet durable at the target.
+             */
             pendingBytes: number;
+            /**
+             * Format: int64
+             * @description Backlog at the process server: arrived, and not yet durable. Stored size.
+             */
+            processServerBytes: number;
             /**
              * Format: int64
              * @description Since the agent started.
@@ -3415,22 +3992,32 @@ export interface components {
              *     null: the agent has not told yet.
              */
             state?: string | null;
+            /**
+             * Format: int64
+             * @description Backlog at the target: durable, and in no recovery point yet. Stored size.
+             */
+            targetBytes: number;
             /** Format: int64 */
             totalBytes: number;
         };
         /** @description A job: something that takes time, with its tasks. */
         Job: {
-            /** @description `cancel` while it may be cancelled. */
+            /** @description `cancel` while it may be cancelled; `restart` when it failed or was cancelled; `resume` while it is suspended. */
             allowedActions: string[];
             createdAt: components["schemas"]["Time"];
             endedAt?: components["schemas"]["Time"] | null;
             error?: components["schemas"]["Reason"] | null;
             id: string;
-            /** @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover, Resynchronize */
+            /**
+             * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+             *     Resynchronize, ChangeDisks
+             */
             kind: string;
             machine: components["schemas"]["Named"];
             /** @description What was asked for. */
             parameters: Record<string, never>;
+            /** @description The job that failed and is tried again by this one. */
+            restartOf?: string | null;
             /** @description What came out. */
             result: Record<string, never>;
             /** @description `kind` in words. */
@@ -3585,13 +4172,6 @@ export interface components {
             operation: string;
             reason?: components["schemas"]["Reason"] | null;
         };
-        Ordered: {
-            /**
-             * Format: int64
-             * @description Number of the order; grows with each.
-             */
-            order: number;
-        };
         /** @description Part of a list. `nextCursor` null: it was the last part. */
         Page_AlertDelivery: {
             items: {
@@ -3681,17 +4261,22 @@ export interface components {
         /** @description Part of a list. `nextCursor` null: it was the last part. */
         Page_Job: {
             items: {
-                /** @description `cancel` while it may be cancelled. */
+                /** @description `cancel` while it may be cancelled; `restart` when it failed or was cancelled; `resume` while it is suspended. */
                 allowedActions: string[];
                 createdAt: components["schemas"]["Time"];
                 endedAt?: components["schemas"]["Time"] | null;
                 error?: components["schemas"]["Reason"] | null;
                 id: string;
-                /** @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover, Resynchronize */
+                /**
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 *     Resynchronize, ChangeDisks
+                 */
                 kind: string;
                 machine: components["schemas"]["Named"];
                 /** @description What was asked for. */
                 parameters: Record<string, never>;
+                /** @description The job that failed and is tried again by this one. */
+                restartOf?: string | null;
                 /** @description What came out. */
                 result: Record<string, never>;
                 /** @description `kind` in words. */
@@ -3812,6 +4397,11 @@ export interface components {
                 activeLocation: string;
                 agentVersion: string;
                 allowedOperations: components["schemas"]["OperationView"][];
+                /**
+                 * Format: double
+                 * @description Bytes per second that changed at the source, over the last minutes; null: not known yet.
+                 */
+                churnBytesPerSecond?: number | null;
                 computedAt: components["schemas"]["Time"];
                 /** @description A replication session is open. */
                 connected: boolean;
@@ -3869,13 +4459,49 @@ export interface components {
             items: {
                 /** @description Addresses that agents and people dial. */
                 addresses: string[];
+                alarms: components["schemas"]["ServerAlarm"][];
+                /**
+                 * Format: int64
+                 * @description Changed at the sources and not yet durable at the target, of all machines.
+                 */
+                backlogBytes: number;
+                /**
+                 * Format: int64
+                 * @description Until the backlog is shipped at that rate.
+                 */
+                backlogEtaSeconds?: number | null;
+                /**
+                 * Format: double
+                 * @description Over the last minute; null: not known. So with what follows.
+                 */
+                cpuPercent?: number | null;
                 detail: string;
+                /** @description Normal, Warning, Critical */
+                health: string;
+                /**
+                 * Format: int64
+                 * @description Arrived and in the process server's memory.
+                 */
+                heldBytes: number;
                 lastHeartbeatAt?: components["schemas"]["Time"] | null;
+                /** Format: double */
+                memoryPercent?: number | null;
                 name: string;
+                /** Format: double */
+                receivedBytesPerSecond?: number | null;
                 /** @description configuration, process, vault, target, web */
                 roles: string[];
+                /**
+                 * Format: int64
+                 * @description Replication sessions that are open.
+                 */
+                sessions: number;
                 /** @description `Connected`, or what is wrong. */
                 state: string;
+                /** Format: int64 */
+                storeCapacityBytes?: number | null;
+                /** Format: int64 */
+                storeFreeBytes?: number | null;
                 version: string;
             }[];
             nextCursor?: string | null;
@@ -3891,9 +4517,19 @@ export interface components {
             nextCursor?: string | null;
         };
         /** @description Part of a list. `nextCursor` null: it was the last part. */
-        Page_VaultView: {
+        Page_Vault: {
             items: {
+                createdAt: components["schemas"]["Time"];
+                /**
+                 * Format: int64
+                 * @description Machines that are joined to it.
+                 */
+                machines: number;
                 name: string;
+                /** Format: int64 */
+                replicatedItems: number;
+                /** @description The caller's. */
+                role: string;
             }[];
             nextCursor?: string | null;
         };
@@ -4033,6 +4669,11 @@ export interface components {
             activeLocation: string;
             agentVersion: string;
             allowedOperations: components["schemas"]["OperationView"][];
+            /**
+             * Format: double
+             * @description Bytes per second that changed at the source, over the last minutes; null: not known yet.
+             */
+            churnBytesPerSecond?: number | null;
             computedAt: components["schemas"]["Time"];
             /** @description A replication session is open. */
             connected: boolean;
@@ -4083,6 +4724,10 @@ export interface components {
             testFailover?: components["schemas"]["FailoverView"] | null;
             testFailoverState: string;
         };
+        ResumeRequest: {
+            /** @description What was done or seen; kept with the job. */
+            comments?: string;
+        };
         RetentionNeed: {
             /**
              * Format: int64
@@ -4106,18 +4751,71 @@ export interface components {
             /** Format: int64 */
             neededBytes: number;
         };
+        /** @description Something is wrong with a server. */
+        ServerAlarm: {
+            code: string;
+            message: string;
+            possibleCauses: string;
+            recommendedAction: string;
+            /** @description Warning, Critical */
+            severity: string;
+        };
         /** @description One server of the site. */
         ServerFacts: {
             /** @description Addresses that agents and people dial. */
             addresses: string[];
+            alarms: components["schemas"]["ServerAlarm"][];
+            /**
+             * Format: int64
+             * @description Changed at the sources and not yet durable at the target, of all machines.
+             */
+            backlogBytes: number;
+            /**
+             * Format: int64
+             * @description Until the backlog is shipped at that rate.
+             */
+            backlogEtaSeconds?: number | null;
+            /**
+             * Format: double
+             * @description Over the last minute; null: not known. So with what follows.
+             */
+            cpuPercent?: number | null;
             detail: string;
+            /** @description Normal, Warning, Critical */
+            health: string;
+            /**
+             * Format: int64
+             * @description Arrived and in the process server's memory.
+             */
+            heldBytes: number;
             lastHeartbeatAt?: components["schemas"]["Time"] | null;
+            /** Format: double */
+            memoryPercent?: number | null;
             name: string;
+            /** Format: double */
+            receivedBytesPerSecond?: number | null;
             /** @description configuration, process, vault, target, web */
             roles: string[];
+            /**
+             * Format: int64
+             * @description Replication sessions that are open.
+             */
+            sessions: number;
             /** @description `Connected`, or what is wrong. */
             state: string;
+            /** Format: int64 */
+            storeCapacityBytes?: number | null;
+            /** Format: int64 */
+            storeFreeBytes?: number | null;
             version: string;
+        };
+        SetDisksRequest: {
+            /** @description Stable ids of all disks that are to be protected, the boot disk among them. */
+            disks: string[];
+        };
+        SetPolicyRequest: {
+            /** @description Name of the policy. */
+            policy: string;
         };
         /** @enum {string} */
         SmtpSecurity: "StartTls" | "Tls" | "None";
@@ -4156,7 +4854,10 @@ export interface components {
             /** Format: int64 */
             freeBytes: number;
             machines: components["schemas"]["StoreMachine"][];
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Of the machines of this vault.
+             */
             storedBytes: number;
         };
         /** @description A machine that runs at the target. */
@@ -4229,13 +4930,23 @@ export interface components {
             name: string;
             roles: components["schemas"]["VaultRole"][];
         };
+        Vault: {
+            createdAt: components["schemas"]["Time"];
+            /**
+             * Format: int64
+             * @description Machines that are joined to it.
+             */
+            machines: number;
+            name: string;
+            /** Format: int64 */
+            replicatedItems: number;
+            /** @description The caller's. */
+            role: string;
+        };
         VaultRole: {
             /** @description Reader, Operator, Contributor, Owner */
             role: string;
             vault: string;
-        };
-        VaultView: {
-            name: string;
         };
         WhoAmI: {
             /** @description `session`, `token` or `unixSocket` */
