@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{LoopDisk, Mounted, lacks_root, ok};
+use support::{LoopDisk, Mounted, lacks_root, ok, umount};
 
 const KILLS: u32 = 100;
 /// Every so many kills hit a running machine.
@@ -350,6 +350,8 @@ fn check_points(site: &Site, source: &Path, known: &BTreeSet<String>) {
                 point.id,
                 verdict.entries
             );
+            umount(&mounted.0);
+            std::mem::forget(mounted);
         }
         ok("e2fsck", &["-fn", copy.path()]);
         std::fs::remove_file(&raw).unwrap();

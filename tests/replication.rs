@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::network::{Site, wait_for};
-use support::{LoopDisk, Mounted, lacks_root, ok};
+use support::{LoopDisk, Mounted, lacks_root, ok, umount};
 
 /// Writes that are on the medium on return.
 fn scribble(disk: &Path, seed: u8) {
@@ -211,7 +211,7 @@ fn all_disks_of_a_machine_are_of_one_instant() {
                 let mounted = Mounted::new(copy.path(), &folder.join("check"), "rw");
                 let bytes = std::fs::read(mounted.0.join("message")).unwrap_or_default();
                 let number = bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
-                ok("umount", &[mounted.0.to_str().unwrap()]);
+                umount(&mounted.0);
                 std::mem::forget(mounted);
                 number
             };

@@ -30,6 +30,20 @@ pub fn ok(program: &str, args: &[&str]) -> String {
     text
 }
 
+/// Unmounts. A process that another test is just starting holds a copy of every open file until it executes: busy then passes.
+pub fn umount(point: &Path) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let output = Command::new("umount").arg(point).output().unwrap();
+        if output.status.success() {
+            return;
+        }
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("busy") && std::time::Instant::now() < end, "{text}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 pub struct LoopDisk(pub PathBuf);
 
 impl LoopDisk {
