@@ -372,14 +372,9 @@ fn protect(lab: &mut Lab, index: usize) -> Result<(), LabError> {
         Ok((item["protectionState"] == "Protected").then_some(()))
     })?;
     let seconds = begin.elapsed().as_secs_f64();
-    let item = lab.client.get(&format!("replicated-items/{name}"))?;
     let figures = &mut lab.machines[index].figures;
     figures.initial_replication_seconds = seconds;
     figures.initial_replication_mbps = figures.disk_bytes as f64 / 1e6 / seconds;
-    figures.capture = item["disks"][0]["capture"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
     lab.say(&format!("{name} is protected after {seconds:.1} s"));
     Ok(())
 }

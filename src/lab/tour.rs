@@ -51,6 +51,10 @@ fn written_bytes(lab: &Lab, index: usize) -> u64 {
     sectors.unwrap_or(0) * 512
 }
 
+fn instant_of(value: &Value) -> Option<jiff::Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
 fn shipped_bytes(item: &Value) -> u64 {
     item["disks"][0]["shippedBytes"].as_u64().unwrap_or(0)
 }
@@ -69,6 +73,20 @@ fn under_load(lab: &mut Lab) -> Result<(), LabError> {
     ));
     let mut before = Vec::new();
     for (index, name) in names.iter().enumerate() {
+        // What the initial replication shipped is told with a heartbeat: counted from one behind the second point.
+        lab.wait(
+            "a heartbeat behind the second point",
+            Duration::from_secs(120),
+            |lab| {
+                let points = points_of(lab, name)?;
+                let newest = points
+                    .iter()
+                    .filter_map(|point| instant_of(&point["instant"]))
+                    .max();
+                let beat = instant_of(&lab.client.get(&format!("machines/{name}"))?["lastHeartbeatAt"]);
+                Ok((points.len() >= 2 && beat > newest).then_some(()))
+            },
+        )?;
         let item = lab.client.get(&format!("replicated-items/{name}"))?;
         before.push((written_bytes(lab, index), shipped_bytes(&item)));
     }
@@ -107,6 +125,10 @@ fn under_load(lab: &mut Lab) -> Result<(), LabError> {
             .filter_map(|point| point["freezeMs"].as_f64())
             .collect();
         let figures = &mut lab.machines[index].figures;
+        item["disks"][0]["capture"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut figures.capture);
         figures.bytes_shipped_per_byte_changed = shipped as f64 / written.max(1) as f64;
         figures.recovery_points = points.len();
         figures.freeze_ms = Spread::of(freezes);
@@ -252,7 +274,7 @@ fn follow(
         .find(|point| point["id"] == failover.recovery_point.as_str());
     let instant = point
         .as_ref()
-        .and_then(|point| point["instant"].as_str()?.parse::<jiff::Timestamp>().ok())
+        .and_then(|point| instant_of(&point["instant"]))
         .and_then(|instant| i64::try_from(instant.as_nanosecond()).ok())
         .ok_or_else(|| broken("its recovery point is not listed".to_owned()))?;
     // Stamps are taken before the flush: the entry that was in flight at the instant may be missing, no other.
