@@ -40,15 +40,17 @@ fn points_of(lab: &Lab, name: &str) -> Result<Vec<Value>, LabError> {
 }
 
 /// Bytes that the kernel counted as written to a block device (Documentation/block/stat: seventh field, 512-byte sectors).
-fn written_bytes(lab: &Lab, index: usize) -> u64 {
+/// An image file has no such count: there it is what the agent found changed.
+fn written_bytes(lab: &Lab, index: usize, item: &Value) -> u64 {
     let device = lab.machines[index].source.disk();
     let name = device.file_name().unwrap_or_default().to_string_lossy();
-    let stat = std::fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap_or_default();
-    let sectors = stat
-        .split_whitespace()
-        .nth(6)
-        .and_then(|text| text.parse::<u64>().ok());
-    sectors.unwrap_or(0) * 512
+    match std::fs::read_to_string(format!("/sys/block/{name}/stat")) {
+        Ok(stat) => {
+            let sectors = stat.split_whitespace().nth(6);
+            sectors.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) * 512
+        }
+        Err(_) => item["disks"][0]["changedBytes"].as_u64().unwrap_or(0),
+    }
 }
 
 fn instant_of(value: &Value) -> Option<jiff::Timestamp> {
@@ -88,7 +90,7 @@ fn under_load(lab: &mut Lab) -> Result<(), LabError> {
             },
         )?;
         let item = lab.client.get(&format!("replicated-items/{name}"))?;
-        before.push((written_bytes(lab, index), shipped_bytes(&item)));
+        before.push((written_bytes(lab, index, &item), shipped_bytes(&item)));
     }
     let end = Instant::now() + lab.settings.load;
     let mut rpo: Vec<Vec<f64>> = vec![Vec::new(); count];
@@ -112,7 +114,8 @@ fn under_load(lab: &mut Lab) -> Result<(), LabError> {
     )?;
     for (index, name) in names.iter().enumerate() {
         // What is written by now is shipped with the point after next at the latest; counted once that is there.
-        let written = written_bytes(lab, index) - before[index].0;
+        let item = lab.client.get(&format!("replicated-items/{name}"))?;
+        let written = written_bytes(lab, index, &item).saturating_sub(before[index].0);
         let points = points_of(lab, name)?.len();
         lab.wait("the next recovery point", Duration::from_secs(120), |lab| {
             Ok((points_of(lab, name)?.len() > points).then_some(()))
