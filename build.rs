@@ -1,4 +1,4 @@
-//! Makes the messages of `proto/` at build time, without protoc, and the eBPF object.
+//! Makes the messages of `proto/` at build time, without protoc, and the eBPF object; sees to it that there is a web interface.
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".lifeboat.v1.FrameMessage.frame")
         .compile_fds(descriptors)?;
+    web_interface()?;
     ebpf_object()
+}
+
+/// Where the web interface is not built, a page that says how. `LIFEBOAT_REQUIRE_UI=1` (releases): that is an error.
+fn web_interface() -> Result<(), Box<dyn Error>> {
+    let (dist, placeholder) = (Path::new("web/dist"), Path::new("web/placeholder.html"));
+    let page = dist.join("index.html");
+    println!("cargo:rerun-if-env-changed=LIFEBOAT_REQUIRE_UI");
+    println!("cargo:rerun-if-changed={}", placeholder.display());
+    let wanted = std::fs::read(placeholder)?;
+    // Files besides the page: a built interface.
+    if !dist.join("assets").is_dir() {
+        if std::env::var("LIFEBOAT_REQUIRE_UI").is_ok_and(|value| value == "1") {
+            return Err("the web interface is not built: cd web && npm ci && npm run build".into());
+        }
+        if std::fs::read(&page).ok() != Some(wanted.clone()) {
+            std::fs::create_dir_all(dist)?;
+            std::fs::write(&page, wanted)?;
+        }
+    }
+    println!("cargo:rerun-if-changed={}", dist.display());
+    Ok(())
 }
 
 /// From the C source where there is clang, else the committed object, if it was built from this source.

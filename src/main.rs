@@ -7,10 +7,12 @@ fn main() -> ExitCode {
     if args.nth(1).is_some_and(|word| word == "freeze-guard") {
         return ExitCode::from(lifeboat::agent::freeze::guard_main(args));
     }
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,lifeboat=info"));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .with_max_level(tracing::Level::WARN)
+        .with_env_filter(filter)
         .init();
     ExitCode::from(lifeboat::cli::run())
 }

@@ -1,26 +1,42 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test. Says what it installs.
+# Installs what is missing (and says what), builds, and runs every test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-target}
 export CARGO_TERM_COLOR=never
 . examples/install.sh
 
+need_build
+need_lab
 install_missing \
-    "cc gcc the-C-parts-of-SQLite,-zstd-and-ring" \
+    "clang clang builds-the-eBPF-program" \
+    "llvm-strip llvm builds-the-eBPF-program" \
+    "/usr/include/bpf/bpf_helpers.h libbpf-dev builds-the-eBPF-program" \
     "nbdinfo libnbd-bin NBD-clients-to-judge-the-server" \
-    "nbdcopy libnbd-bin NBD-clients-to-judge-the-server" \
-    "qemu-img qemu-utils NBD-clients-to-judge-the-server" \
-    "clang clang the-eBPF-object-from-its-source" \
-    "llvm-strip llvm the-eBPF-object-from-its-source" \
-    "mkfs.ext4 e2fsprogs file-systems-under-fire" \
+    "fio fio load-under-which-points-are-made" \
+    "/usr/share/OVMF/OVMF_CODE*.fd ovmf UEFI-for-machines" \
     "mkfs.xfs xfsprogs file-systems-under-fire" \
     "mkfs.btrfs btrfs-progs file-systems-under-fire" \
     "mkfs.vfat dosfstools file-systems-under-fire" \
     "mcopy mtools vfat-where-the-kernel-has-none" \
-    "sfdisk fdisk partitions-of-test-disks"
-[ -e /usr/include/bpf/bpf_helpers.h ] || install_missing "bpf_helpers.h libbpf-dev the-eBPF-object-from-its-source"
-need_cargo
+    "sfdisk fdisk partitions-of-test-disks" \
+    "promtool prometheus judges-/metrics-and-the-alert-rules" \
+    "chromium chromium the-web-interface-in-a-browser" \
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core the-web-interface-in-a-browser" \
+    "/usr/lib/python3*/ensurepip/__init__.py python3-venv mail-server-for-tests"
+
+# Debian's package starts a server that nobody asked for.
+if command -v systemctl >/dev/null && systemctl is-active --quiet prometheus 2>/dev/null; then
+    systemctl disable --quiet --now prometheus
+fi
+# A mail server to send alerts to.
+venv=${LIFEBOAT_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-test-venv}
+if ! "$venv/bin/python" -c 'import aiosmtpd' 2>/dev/null; then
+    echo "making $venv with aiosmtpd: mail server for tests"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet 'aiosmtpd==1.4.*'
+fi
+export LIFEBOAT_TEST_PYTHON=$venv/bin/python
 
 step() {
     echo "== $1"; shift
@@ -29,8 +45,13 @@ step() {
     echo "   $((SECONDS - begin)) s"
 }
 
+step "web interface" web/build.sh --test
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --quiet
+if command -v cargo-deny >/dev/null; then
+    step "licences and sources" cargo deny check licenses bans sources
+fi
 step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked
+step "web interface in a browser" web/e2e/run.sh

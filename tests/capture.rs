@@ -359,7 +359,7 @@ fn another_device_begins_anew() {
     let _pins = Pins::of(id);
     let first = LoopDisk::attach(&folder.path().join("one"), 8 << 20);
     let mut source = EbpfSource::open(&first.0, id).unwrap();
-    source.compared();
+    source.compared(lifeboat::block::PointId::new());
     assert!(!EbpfSource::open(&first.0, id).unwrap().was_lost());
     drop(first);
     let second = LoopDisk::attach(&folder.path().join("two"), 8 << 20);
@@ -380,7 +380,7 @@ fn the_kernels_account_of_the_program_is_read() {
     let _pins = Pins::of(id);
     let mut source = EbpfSource::open(&disk.0, id).unwrap();
     assert!(source.misses().is_some());
-    source.compared();
+    source.compared(lifeboat::block::PointId::new());
     assert!(!source.was_lost() && !source.has_gaps());
     source.doubt();
     assert!(source.was_lost() && !source.has_gaps());

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::{LoopDisk, Mounted, Pins, lacks_root, ok};
+use support::{LoopDisk, Mounted, Pins, lacks_root, ok, umount};
 
 const POINTS: usize = 50;
 const RECORD: usize = 64;
@@ -418,7 +418,7 @@ fn check(raw: &Path, mount_at: &Path, kind: &Kind, acknowledged: u64) {
             }
         }
         if mounted.is_some() {
-            ok("umount", &[mount_at.to_str().unwrap()]);
+            umount(mount_at);
             std::mem::forget(mounted);
         }
     }

@@ -41,7 +41,7 @@ impl Fixture {
 
     /// A write that ends when the file system is not frozen.
     fn begin_write(&self, name: &str) -> mpsc::Receiver<Instant> {
-        let (done, receiver) = mpsc::channel();
+        let (done, receiver) = mpsc::sync_channel(1);
         let path = self.mount.0.join(name);
         std::thread::spawn(move || {
             std::fs::write(path, b"x").unwrap();

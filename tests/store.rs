@@ -147,6 +147,14 @@ fn every_recovery_point_comes_back_bit_for_bit() {
         std::fs::copy(&disk, &copy).unwrap();
         points.push((imported["recoveryPoint"].as_str().unwrap().to_owned(), copy));
     }
+    let stats = site.ok(&["stats"]);
+    let machine = &stats["machines"][0];
+    assert_eq!(
+        (&machine["name"], &machine["recoveryPoints"]),
+        (&"web1".into(), &4.into())
+    );
+    assert_eq!(machine["storedBytes"], stats["storedBytes"]);
+    assert!(stats["freeBytes"].as_u64().unwrap() > 0);
     let listed = site.ok(&["points", "web1"]);
     let listed: Vec<_> = listed
         .as_array()

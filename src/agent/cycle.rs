@@ -17,6 +17,7 @@ use super::sink::{DIGESTS_MAX, ShipError, Sink};
 use super::{swap, window};
 use crate::block::{BLOCK_BYTES, BlockRange, Consistency, DiskId, GRANULE_BYTES, PointId};
 use crate::replica::PointSpec;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -136,6 +137,8 @@ pub struct CycleReport {
     /// Raw bytes of the blocks that were shipped: by comparing, and as changes.
     pub compared_raw_bytes: u64,
     pub changed_raw_bytes: u64,
+    /// Both, by disk.
+    pub raw_bytes_by_disk: BTreeMap<DiskId, u64>,
     pub stored_bytes: u64,
     pub passes: usize,
     /// Read while everything was frozen.
@@ -214,6 +217,11 @@ impl ProtectedDisk {
     /// Whether the next cycle compares everything.
     pub fn was_lost(&self) -> bool {
         self.source.was_lost()
+    }
+
+    /// [`PointId::mark`] of the last point that was sealed of it; 0: none since tracking began.
+    pub fn last_point(&self) -> u64 {
+        self.source.last_point()
     }
 
     /// Protection ends: nothing is tracked any more.
@@ -335,7 +343,7 @@ pub fn run(
     for disk in disks.iter_mut() {
         disk.acknowledge_below(u64::MAX);
         if !disk.source.has_gaps() {
-            disk.source.compared();
+            disk.source.compared(point);
         }
     }
     Ok(CycleReport {
@@ -346,6 +354,7 @@ pub fn run(
         read_bytes: ship.read_bytes,
         compared_raw_bytes,
         changed_raw_bytes: ship.raw_bytes - compared_raw_bytes,
+        raw_bytes_by_disk: std::mem::take(&mut ship.raw_bytes_by_disk),
         stored_bytes: ship.stored_bytes,
         passes,
         frozen_bytes: taken.bytes,

@@ -1,10 +1,23 @@
 //! The protected machine: what tracks, freezes and reads its disks.
 pub mod capture;
+mod clock;
 pub mod cycle;
+pub mod daemon;
+pub mod doctor;
 pub mod freeze;
+mod heartbeat;
+pub mod identity;
 pub mod import;
+pub mod inventory;
+pub mod join;
 pub mod mounts;
+mod orders;
+pub mod progress;
+pub mod ship;
 mod shipper;
 pub mod sink;
+pub mod status;
+pub mod status_socket;
 mod swap;
+pub mod update;
 mod window;

@@ -42,6 +42,34 @@ pub fn of_disks<'a>(devices: impl Iterator<Item = &'a Path>) -> io::Result<Vec<F
     Ok(found)
 }
 
+/// Every mount: its mount point and the device numbers that hold its data.
+pub fn table() -> Vec<(PathBuf, HashSet<u64>)> {
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    table
+        .split(|&byte| byte == b'\n')
+        .filter_map(Mount::parse)
+        .map(|mount| {
+            let devices = mount.devices(Path::new("/sys"));
+            (mount.point, devices)
+        })
+        .collect()
+}
+
+/// Whether one of these devices is the disk, one of its partitions, or stacked upon them.
+pub fn is_on(devices: &HashSet<u64>, disk: &Path) -> bool {
+    std::fs::metadata(disk)
+        .and_then(|meta| devices_of(Path::new("/sys"), meta.rdev()))
+        .is_ok_and(|of_disk| !of_disk.is_disjoint(devices))
+}
+
+/// Whether the kernel can freeze a file system of this kind.
+pub fn can_freeze(file_system: &str) -> bool {
+    [
+        "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "nilfs2", "reiserfs",
+    ]
+    .contains(&file_system)
+}
+
 fn number(text: &str) -> Option<u64> {
     let (major, minor) = text.trim().split_once(':')?;
     Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))

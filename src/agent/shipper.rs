@@ -7,6 +7,7 @@ use super::sink::{ShipError, Sink};
 use crate::block::{BLOCK_BYTES, DiskId, FrameBuilder, PointId};
 use crate::replica::PointSpec;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -71,6 +72,7 @@ pub(super) struct Shipper<'a> {
     turn: usize,
     pub read_bytes: u64,
     pub raw_bytes: u64,
+    pub raw_bytes_by_disk: BTreeMap<DiskId, u64>,
     pub stored_bytes: u64,
 }
 
@@ -88,6 +90,7 @@ impl<'a> Shipper<'a> {
             turn: 0,
             read_bytes: 0,
             raw_bytes: 0,
+            raw_bytes_by_disk: BTreeMap::new(),
             stored_bytes: 0,
         }
     }
@@ -95,6 +98,7 @@ impl<'a> Shipper<'a> {
     /// Adds whole blocks, in their order on the disk.
     pub fn push(&mut self, disk: DiskId, mut first: u64, mut data: &[u8]) -> Result<(), CycleError> {
         self.raw_bytes += data.len() as u64;
+        *self.raw_bytes_by_disk.entry(disk).or_default() += data.len() as u64;
         while !data.is_empty() {
             let room = self.frame.room_blocks() * BLOCK_BYTES;
             if room == 0 {

@@ -1,172 +1,536 @@
 //! `lifeboat agent`: on the protected machine.
 use super::failure::Failure;
 use super::size;
-use super::store::{Place, say};
-use crate::agent::capture::{self, CaptureError, DiskReader};
-use crate::agent::cycle::{self, CycleError, CycleSettings, ProtectedDisk, Reserve};
-use crate::agent::import::{generation, register};
-use crate::agent::sink::ShipError;
+use super::store::say;
+use crate::agent::daemon::{self, AgentSettings};
+use crate::agent::identity::{Identity, IdentityError};
+use crate::agent::join::{self, JoinError, JoinSpec};
+use crate::agent::status::Status;
+use crate::agent::update::{Next, UpdateError, Updates};
+use crate::agent::{doctor, inventory, status_socket};
+use crate::wire::facts::{Check, CheckResult};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Subcommand)]
 pub enum AgentCommand {
-    /// Make recovery points of disks in use, in a store on this machine, until it is stopped
-    Replicate(ReplicateArgs),
+    /// Join a configuration server: pins its CA, shows the passphrase, gets a certificate
+    #[command(after_help = JOIN_EXAMPLES)]
+    Join(JoinArgs),
+    /// Replicate by the server's orders until stopped (what the service runs)
+    Run(RunArgs),
+    /// Without a server: make recovery points of disks in use in a store on this host
+    Replicate(super::replicate::ReplicateArgs),
+    /// What the running agent does
+    Status(StateArgs),
+    /// Check the prerequisites of a protected machine (exit code 3 when one is not met)
+    Doctor(DoctorArgs),
+    /// Install the executable and a systemd unit, and start it
+    Install(InstallArgs),
+    /// Before each start of the service, by the previous executable: bring it back when an update did not prove itself
+    #[command(hide = true)]
+    UpdateCheck(UpdateCheckArgs),
+    /// Stop the service; remove its unit, this machine's identity and the tracking of its disks
+    Uninstall(UninstallArgs),
+}
+
+const JOIN_EXAMPLES: &str = "Examples:
+  lifeboat agent join --server dr.example:9443 --fingerprint sha256:4c1f... --passphrase-file pass
+  LIFEBOAT_PASSPHRASE=... lifeboat agent join --server dr.example --fingerprint sha256:4c1f... --name web1
+The server prints its fingerprint and where its passphrase is when it starts, and with: lifeboat server passphrase";
+
+#[derive(Args)]
+pub struct StateArgs {
+    /// Folder of the agent's identity [default: /var/lib/lifeboat-agent as root, else ./lifeboat-agent]
+    #[arg(long, env = "LIFEBOAT_AGENT_STATE")]
+    state_dir: Option<PathBuf>,
+    /// One JSON document on standard output
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
-pub struct ReplicateArgs {
+pub struct JoinArgs {
     #[command(flatten)]
-    place: Place,
-    /// Name of this machine in the store
+    state: StateArgs,
+    /// Configuration server, HOST or HOST:PORT of its data port
     #[arg(long)]
-    name: String,
-    /// All disks of the machine, whole ones, always in the same order
-    #[arg(required = true)]
+    server: String,
+    /// Fingerprint of the server's CA (sha256:...)
+    #[arg(long)]
+    fingerprint: String,
+    /// File that holds the passphrase; else LIFEBOAT_PASSPHRASE or LIFEBOAT_JOIN_TOKEN is read from the environment
+    #[arg(long, conflicts_with = "token_file")]
+    passphrase_file: Option<PathBuf>,
+    /// File that holds a join token
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Do nothing when this machine has joined this very server already
+    #[arg(long)]
+    keep: bool,
+    /// Name in the vault [default: the host name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Offer only these disks (devices or image files) for protection; may be repeated
+    #[arg(long = "disk")]
     disks: Vec<PathBuf>,
-    /// Seconds from one recovery point to the next
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    every: u64,
-    /// End after this many recovery points
-    #[arg(long)]
-    count: Option<u64>,
+    /// Identity of the machine [default: /etc/machine-id]; several agents on one host need one each
+    #[arg(long, env = "LIFEBOAT_MACHINE_KEY", hide = true)]
+    machine_key: Option<String>,
+}
+
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    state: StateArgs,
     /// Longest freeze in milliseconds; the guard thaws then, and no point is made
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     freeze_deadline: u64,
+    /// Seconds within which the server must have answered an updated agent; else the previous executable comes back
+    #[arg(long, default_value_t = 120, hide = true)]
+    update_deadline: u64,
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(
-        || error.to_string(),
-        |source| format!("{error}: {}", chain(source)),
-    )
+#[derive(Args)]
+pub struct DoctorArgs {
+    /// Check for these disks only; may be repeated
+    #[arg(long = "disk")]
+    disks: Vec<PathBuf>,
+    /// One JSON document on standard output
+    #[arg(long)]
+    json: bool,
 }
 
-impl From<CaptureError> for Failure {
-    fn from(error: CaptureError) -> Self {
-        let (causes, action) = match &error {
-            CaptureError::Unavailable(_) => (
-                "not root, or a kernel without BTF or with eBPF switched off",
-                "run as root on Linux 5.17 or newer; a disk that nothing writes to: lifeboat store import",
+#[derive(Args)]
+pub struct UpdateCheckArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    #[arg(long, default_value_t = 120)]
+    update_deadline: u64,
+}
+
+#[derive(Args)]
+pub struct UninstallArgs {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+#[derive(Args)]
+pub struct InstallArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    /// Install below this folder and start nothing: for building images
+    #[arg(long)]
+    root: Option<PathBuf>,
+}
+
+impl StateArgs {
+    fn folder(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| {
+            if rustix::process::geteuid().is_root() {
+                PathBuf::from("/var/lib/lifeboat-agent")
+            } else {
+                PathBuf::from("lifeboat-agent")
+            }
+        })
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        let message = daemon::chain(&error);
+        let (code, causes, action) = match error {
+            IdentityError::NotJoined(_) => (
+                6,
+                "the machine has not joined, or --state-dir names another folder",
+                "join it first: lifeboat agent join",
             ),
-            CaptureError::NotADisk(_) => (
-                "a partition, a file or something else was named",
-                "name the whole disk; a file that nothing writes to: lifeboat store import",
+            IdentityError::Damaged(_) => (
+                1,
+                "the file was changed by hand or lost bytes",
+                "join the machine again",
             ),
-            CaptureError::Io { .. } => (
-                "no such disk, a partition instead of a whole disk, no permission, or a failing medium",
-                "name a whole disk and run as root; look at the kernel's log",
+            IdentityError::Address(_) => (2, "--server is misspelt", "give HOST or HOST:PORT"),
+            IdentityError::Io { .. } => (
+                1,
+                "the folder may not be written by this user, or the disk is full",
+                "run as root, or name another folder with --state-dir",
             ),
         };
-        let missing = matches!(&error, CaptureError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         Self {
-            code: if missing { 5 } else { 1 },
-            message: chain(&error),
-            causes,
-            action,
+            code,
+            message,
+            causes: causes.into(),
+            action: action.into(),
         }
     }
 }
 
-impl From<CycleError> for Failure {
-    fn from(error: CycleError) -> Self {
-        let message = chain(&error);
-        match error {
-            CycleError::Ship(ShipError::Replica(error)) => error.into(),
-            CycleError::Capture(error) => error.into(),
-            CycleError::Freeze(_) => Self {
-                code: 1,
-                message,
-                causes: "a file system cannot be frozen, is frozen by another program, or the disk is very busy",
-                action: "nothing was lost and nothing stays frozen; see which program freezes, or raise --freeze-deadline",
-            },
-            _ => Self {
-                code: 1,
-                message,
-                causes: "more is written than can be copied, or memory is short",
-                action: "nothing was lost; the next point tries again",
-            },
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        let message = daemon::chain(&error);
+        let (code, causes, action): (u8, String, String) = match error {
+            JoinError::Refused(refused) => (6, refused.possible_causes, refused.recommended_action),
+            JoinError::Identity(error) => return error.into(),
+            JoinError::Tls(crate::wire::tls::TlsError::OtherCa { .. }) => (
+                4,
+                "another server answers at this address, the server was installed anew, or somebody is in between".into(),
+                "compare with the fingerprint that the server itself shows: lifeboat server passphrase".into(),
+            ),
+            JoinError::Tls(crate::wire::tls::TlsError::Fingerprint) => (
+                2,
+                "the fingerprint was not copied whole".into(),
+                "copy it from the server: lifeboat server passphrase".into(),
+            ),
+            JoinError::TimedOut(_) | JoinError::Unreachable(_) | JoinError::Tls(_) => (
+                8,
+                "the server is not running, the address or port is wrong, or a firewall closes the data port (9443)".into(),
+                "check --server and that the data port is open from here".into(),
+            ),
+            JoinError::Key(_) => (1, "this machine cannot make a key".into(), "try again".into()),
+        };
+        Self {
+            code,
+            message,
+            causes: causes.into(),
+            action: action.into(),
         }
     }
 }
 
 pub fn run(command: AgentCommand) -> Result<(), Failure> {
     match command {
-        AgentCommand::Replicate(args) => replicate(&args),
+        AgentCommand::Join(args) => join(&args),
+        AgentCommand::Run(args) => run_agent(&args),
+        AgentCommand::Replicate(args) => super::replicate::run(&args),
+        AgentCommand::Status(args) => status(&args),
+        AgentCommand::Doctor(args) => run_doctor(&args),
+        AgentCommand::Install(args) => install(&args),
+        AgentCommand::UpdateCheck(args) => {
+            let updates = Updates::of(&args.state.folder(), None, args.update_deadline);
+            updates.settle().map(|_| ()).map_err(update_failed)
+        }
+        AgentCommand::Uninstall(args) => uninstall(&args),
     }
 }
 
-fn replicate(args: &ReplicateArgs) -> Result<(), Failure> {
-    capture::is_available()?;
-    let store = args.place.writable()?;
-    let sizes = args
-        .disks
-        .iter()
-        .map(|path| Ok(DiskReader::open(path)?.size_bytes()))
-        .collect::<Result<Vec<_>, Failure>>()?;
-    let (machine, ids) = register(&store, &args.name, &sizes)?;
-    let mut disks = args
-        .disks
-        .iter()
-        .zip(ids)
-        .map(|(path, id)| ProtectedDisk::open(path, id))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut writer = store.begin(machine, generation(&store, machine))?;
-    let guard = std::env::current_exe().map_err(|source| CycleError::Memory {
-        what: "find this program",
-        source,
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| super::failure::failed("start", &error))
+}
+
+fn join(args: &JoinArgs) -> Result<(), Failure> {
+    let folder = args.state.folder();
+    if args.keep && has_joined(&folder, &args.fingerprint) {
+        say("this machine has joined this server already");
+        return Ok(());
+    }
+    let passphrase = match args.passphrase_file.as_ref().or(args.token_file.as_ref()) {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|error| super::failure::on_file("read", path, error))?
+        }
+        None => ["LIFEBOAT_JOIN_TOKEN", "LIFEBOAT_PASSPHRASE"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()))
+            .ok_or_else(|| Failure {
+                code: 2,
+                message: "neither a join token nor the passphrase was given".into(),
+                causes: "no file was named, and neither LIFEBOAT_JOIN_TOKEN nor LIFEBOAT_PASSPHRASE is set"
+                    .into(),
+                action: "get one on the server: lifeboat server join-token, or lifeboat server passphrase"
+                    .into(),
+            })?,
+    };
+    let server = if args.server.contains(':') {
+        args.server.clone()
+    } else {
+        format!("{}:9443", args.server)
+    };
+    let spec = JoinSpec {
+        server,
+        fingerprint: args.fingerprint.clone(),
+        passphrase,
+        name: args.name.clone().unwrap_or_else(inventory::host_name),
+        machine_key: args
+            .machine_key
+            .clone()
+            .or_else(|| std::fs::read_to_string("/etc/machine-id").ok())
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+        disks: args.disks.iter().map(absolute).collect(),
+    };
+    let identity = runtime()?.block_on(join::join(&spec, &folder))?;
+    if args.state.json {
+        say(
+            &json!({ "name": identity.name, "machineId": identity.machine_id, "server": identity.server,
+            "certificateEndsUnix": identity.not_after_unix })
+            .to_string(),
+        );
+    } else {
+        say(&format!("{} has joined {}", identity.name, identity.server));
+        eprintln!(
+            "next: lifeboat agent install, then on the server: lifeboat protect {}",
+            identity.name
+        );
+    }
+    Ok(())
+}
+
+/// With a certificate that has not ended.
+fn has_joined(folder: &Path, fingerprint: &str) -> bool {
+    Identity::load(folder).is_ok_and(|identity| {
+        let ca = crate::wire::tls::certificates(&identity.ca_pem).unwrap_or_default();
+        let now = crate::rt::now_unix_nanos() / 1_000_000_000;
+        identity.not_after_unix > now
+            && ca
+                .iter()
+                .any(|ca| crate::wire::tls::fingerprint(ca).eq_ignore_ascii_case(fingerprint.trim()))
+    })
+}
+
+fn absolute(path: &PathBuf) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.clone())
+}
+
+fn run_agent(args: &RunArgs) -> Result<(), Failure> {
+    let state = args.state.folder();
+    let identity = Identity::load(&state)?;
+    let program =
+        std::env::current_exe().map_err(|error| super::failure::failed("find this program", &error))?;
+    let updates = Updates::of(&state, Some(program.clone()), args.update_deadline);
+    if updates.settle().map_err(update_failed)? == Next::Execute {
+        return Err(update_failed(updates.execute()));
+    }
+    let runtime = runtime()?;
+    let stop = CancellationToken::new();
+    let signalled = stop.clone();
+    runtime.spawn(async move {
+        super::until_signalled().await;
+        signalled.cancel();
+    });
+    let settings = AgentSettings {
+        state,
+        program,
+        freeze_deadline: Duration::from_millis(args.freeze_deadline),
+    };
+    tracing::info!(name = %identity.name, server = %identity.server, "agent started");
+    crate::rt::supervisor::notify("READY=1");
+    daemon::run_updatable(settings, identity, runtime.handle(), stop, Some(updates.clone()))
+        .map_err(|error| super::failure::failed("go on", &error))?;
+    match updates.change_over().map_err(update_failed)? {
+        Next::GoOn => Ok(()),
+        Next::Execute => Err(update_failed(updates.execute())),
+    }
+}
+
+fn update_failed(error: UpdateError) -> Failure {
+    Failure {
+        code: 1,
+        message: daemon::chain(&error),
+        causes: "the folder of the executable or of the agent's state cannot be written".into(),
+        action: "make room or writable; the agent is started again with the executable that is there".into(),
+    }
+}
+
+fn status(args: &StateArgs) -> Result<(), Failure> {
+    let folder = args.folder();
+    let identity = Identity::load(&folder)?;
+    let status = status_socket::ask(&folder).map_err(|error| Failure {
+        code: 8,
+        message: format!("the agent of {} does not answer: {error}", identity.name),
+        causes: "it is not running".into(),
+        action: "start it: systemctl start lifeboat-agent, or lifeboat agent run".into(),
     })?;
-    let mut made = 0;
-    let mut reserve = Reserve::new()?;
-    loop {
-        let begin = Instant::now();
-        let mut settings = CycleSettings {
-            guard: guard.clone(),
-            freeze_deadline: Duration::from_millis(args.freeze_deadline),
-            quiet_patience: Duration::from_secs(2),
-            witness: None,
-            progress: &mut |_| (),
-            clock: &crate::rt::now_unix_nanos,
-            cancel: &std::sync::atomic::AtomicBool::new(false),
+    if args.json {
+        say(&serde_json::to_string(&status).unwrap_or_default());
+        return Ok(());
+    }
+    print_status(&status);
+    Ok(())
+}
+
+fn print_status(status: &Status) {
+    let connected = if status.connected {
+        "Connected"
+    } else {
+        "not connected"
+    };
+    say(&format!(
+        "{} -> {} ({connected}): {}",
+        status.name, status.server, status.phase
+    ));
+    for disk in status.disks.values() {
+        let progress = match (disk.state.as_str(), disk.total_bytes) {
+            ("InitialReplicationInProgress" | "Resynchronizing", total) if total > 0 => {
+                format!(", {} %", disk.done_bytes * 100 / total)
+            }
+            _ => String::new(),
         };
-        match cycle::run(&mut disks, &mut writer, &mut reserve, &mut settings) {
-            Ok(report) => {
-                made += 1;
-                if args.place.json {
-                    say(&json!({
-                        "message_type": "status", "recoveryPoint": report.point, "consistency": report.consistency,
-                        "note": report.note, "freezeMs": report.freeze.as_secs_f64() * 1000.0,
-                        "comparedRawBytes": report.compared_raw_bytes, "changedRawBytes": report.changed_raw_bytes,
-                        "readBytes": report.read_bytes, "frozenBytes": report.frozen_bytes, "passes": report.passes, "storedBytes": report.stored_bytes,
-                        "seconds": begin.elapsed().as_secs_f64(),
-                    })
-                    .to_string());
-                } else {
-                    say(&format!(
-                        "recovery point {} ({}): {} shipped, {} stored, frozen {:.0} ms {}",
-                        report.point,
-                        report.consistency,
-                        size::bytes(report.compared_raw_bytes + report.changed_raw_bytes),
-                        size::bytes(report.stored_bytes),
-                        report.freeze.as_secs_f64() * 1000.0,
-                        report.note,
-                    ));
-                }
-            }
-            // No point this time, and nothing lost: the next cycle tries again.
-            Err(error @ (CycleError::TooBusy(_) | CycleError::Freeze(FreezeError::Deadline))) => {
-                eprintln!("no recovery point: {}", chain(&error));
-            }
-            Err(error) => return Err(error.into()),
-        }
-        if args.count.is_some_and(|count| made >= count) {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_secs(args.every).saturating_sub(begin.elapsed()));
+        say(&format!(
+            "  {}: {}{progress}, {} pending ({})",
+            disk.device,
+            disk.state,
+            size::bytes(disk.pending_bytes),
+            disk.capture
+        ));
+    }
+    if let Some(instant) = status.last_point_unix_nanos {
+        say(&format!(
+            "  last recovery point {}, {} since the agent started",
+            size::instant(instant),
+            status.points
+        ));
+    }
+    for (code, trouble) in &status.troubles {
+        say(&format!("  {} {code}: {}", trouble.severity, trouble.message));
+        say(&format!("    possible causes: {}", trouble.possible_causes));
+        say(&format!("    recommended action: {}", trouble.recommended_action));
     }
 }
 
-use crate::agent::freeze::FreezeError;
+fn run_doctor(args: &DoctorArgs) -> Result<(), Failure> {
+    let only: Vec<PathBuf> = args.disks.iter().map(absolute).collect();
+    let inventory = inventory::take(&only);
+    let checks = doctor::checks(&inventory, &only);
+    if args.json {
+        say(&json!({ "inventory": inventory, "checks": checks }).to_string());
+    } else {
+        checks.iter().for_each(print_check);
+    }
+    let unmet = checks
+        .iter()
+        .filter(|check| check.result == CheckResult::Error)
+        .count();
+    if unmet > 0 {
+        return Err(Failure {
+            code: 3,
+            message: format!("{unmet} prerequisites are not met"),
+            causes: "see above".into(),
+            action: "do what is said beside each, then run this again".into(),
+        });
+    }
+    Ok(())
+}
+
+fn print_check(check: &Check) {
+    let word = match check.result {
+        CheckResult::Pass => "pass   ",
+        CheckResult::Warning => "warning",
+        CheckResult::Error => "error  ",
+    };
+    say(&format!("{word} {}: {}", check.name, check.message));
+    if check.result != CheckResult::Pass {
+        say(&format!("        possible causes: {}", check.causes));
+        say(&format!("        recommended action: {}", check.action));
+    }
+}
+
+/// The unit of the package, for an executable and a folder of state elsewhere.
+fn unit(state: &Path) -> String {
+    include_str!("../../packaging/lifeboat-agent.service")
+        .replace("/usr/bin/", "/usr/local/bin/")
+        .replace("/var/lib/lifeboat-agent", &state.display().to_string())
+}
+
+/// Safe to repeat: replaces the executable and the unit, restarts the service.
+fn install(args: &InstallArgs) -> Result<(), Failure> {
+    let root = args.root.clone().unwrap_or_else(|| PathBuf::from("/"));
+    let state = args.state.folder();
+    if args.root.is_none() {
+        Identity::load(&state)?;
+    }
+    let program =
+        std::env::current_exe().map_err(|error| super::failure::failed("find this program", &error))?;
+    let target = root.join("usr/local/bin/lifeboat");
+    let unit_path = root.join("etc/systemd/system/lifeboat-agent.service");
+    if program != target {
+        replace(&target, |fresh| {
+            std::fs::copy(&program, fresh)?;
+            std::fs::set_permissions(fresh, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        })?;
+    }
+    replace(&unit_path, |fresh| std::fs::write(fresh, unit(&absolute(&state))))?;
+    say(&format!(
+        "installed {} and {}",
+        target.display(),
+        unit_path.display()
+    ));
+    if args.root.is_some() {
+        return Ok(());
+    }
+    for arguments in [
+        &["daemon-reload"][..],
+        &["enable", "lifeboat-agent"],
+        &["restart", "lifeboat-agent"],
+    ] {
+        let status = std::process::Command::new("systemctl").args(arguments).status();
+        if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            return Err(Failure {
+                code: 1,
+                message: format!("systemctl {} failed", arguments.join(" ")),
+                causes: "this system does not run systemd, or the user is not root".into(),
+                action: "run it by another supervisor: lifeboat agent run".into(),
+            });
+        }
+    }
+    say("the agent runs; see: lifeboat agent status");
+    Ok(())
+}
+
+/// Safe to repeat. The executable stays: this command, and perhaps a server, run from it.
+fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
+    let state = args.state.folder();
+    let unit_path = Path::new("/etc/systemd/system/lifeboat-agent.service");
+    if unit_path.exists() {
+        for arguments in [&["disable", "--now", "lifeboat-agent"][..], &["daemon-reload"]] {
+            if arguments[0] == "daemon-reload" {
+                std::fs::remove_file(unit_path)
+                    .map_err(|error| super::failure::on_file("remove", unit_path, error))?;
+            }
+            let status = std::process::Command::new("systemctl").args(arguments).status();
+            if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+                tracing::warn!("systemctl {} failed", arguments.join(" "));
+            }
+        }
+    }
+    if status_socket::ask(&state).is_ok() {
+        return Err(Failure {
+            code: 6,
+            message: "the agent still runs".into(),
+            causes: "it is run by another supervisor than systemd, or by hand".into(),
+            action: "stop it there, then run this again".into(),
+        });
+    }
+    // The kernel goes on marking changed blocks until it is told.
+    for disk in crate::agent::progress::Kept::load(&state).tracked() {
+        crate::agent::capture::forget(*disk);
+    }
+    match std::fs::remove_dir_all(&state) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(super::failure::on_file("remove", &state, error));
+        }
+        _ => {}
+    }
+    say(&format!(
+        "removed {} and {}",
+        unit_path.display(),
+        state.display()
+    ));
+    Ok(())
+}
+
+fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), Failure> {
+    let fresh = path.with_extension("new");
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)
+        .and_then(|()| write(&fresh))
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .map_err(|error| super::failure::on_file("write", path, error))
+}

@@ -1,5 +1,9 @@
 //! What a person reads when a command fails: what happened, why it may be, what to do. And the exit code.
+use crate::agent::capture::CaptureError;
+use crate::agent::cycle::CycleError;
+use crate::agent::sink::ShipError;
 use crate::replica::ReplicaError;
+use std::borrow::Cow;
 use std::error::Error;
 
 /// Exit codes: 1 failed, 2 usage, 3 done but something is wrong, 5 not found, 6 conflict, 10 no store,
@@ -8,8 +12,8 @@ use std::error::Error;
 pub struct Failure {
     pub code: u8,
     pub message: String,
-    pub causes: &'static str,
-    pub action: &'static str,
+    pub causes: Cow<'static, str>,
+    pub action: Cow<'static, str>,
 }
 
 impl Failure {
@@ -84,9 +88,73 @@ impl From<ReplicaError> for Failure {
         Self {
             code,
             message: chain(&error),
-            causes,
-            action,
+            causes: causes.into(),
+            action: action.into(),
         }
+    }
+}
+
+impl From<crate::lab::LabError> for Failure {
+    fn from(error: crate::lab::LabError) -> Self {
+        let (causes, action) = error.advice();
+        Self {
+            code: 1,
+            message: chain(&error),
+            causes: causes.into(),
+            action: action.into(),
+        }
+    }
+}
+
+impl From<CaptureError> for Failure {
+    fn from(error: CaptureError) -> Self {
+        let (causes, action) = match &error {
+            CaptureError::Unavailable(_) => (
+                "not root, or a kernel without BTF or with eBPF switched off",
+                "run as root on Linux 5.17 or newer",
+            ),
+            CaptureError::NotADisk(_) => (
+                "a partition, a file or something else was named",
+                "name the whole disk",
+            ),
+            CaptureError::Io { .. } => (
+                "no such disk, no permission, or a failing medium; a disk in use cannot be imported",
+                "name a disk or an image that nothing uses; look at the kernel's log",
+            ),
+        };
+        let missing = matches!(&error, CaptureError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        Self {
+            code: if missing { 5 } else { 1 },
+            message: chain(&error),
+            causes: causes.into(),
+            action: action.into(),
+        }
+    }
+}
+
+impl From<CycleError> for Failure {
+    fn from(error: CycleError) -> Self {
+        let message = chain(&error);
+        match error {
+            CycleError::Ship(ShipError::Replica(error)) => error.into(),
+            CycleError::Capture(error) => error.into(),
+            _ => Self {
+                code: 1,
+                message,
+                causes: "something writes to the disk, or memory is short".into(),
+                action: "nothing was lost; run it again while nothing uses the disk".into(),
+            },
+        }
+    }
+}
+
+/// Something that is not the person's doing.
+pub fn failed(what: &str, error: &dyn Error) -> Failure {
+    Failure {
+        code: 1,
+        message: format!("cannot {what}: {}", chain(error)),
+        causes: "a permission is missing, or the system is out of resources".into(),
+        action: "run as root, then look at the system's log".into(),
     }
 }
 
@@ -95,8 +163,8 @@ pub fn on_file(what: &str, path: &std::path::Path, error: std::io::Error) -> Fai
     Failure {
         code: 1,
         message: format!("cannot {what} {}: {}", path.display(), chain(&error)),
-        causes: "the file is missing, exists already, is in use, or may not be accessed by this user",
-        action: "check the path and its permissions",
+        causes: "the file is missing, exists already, is in use, or may not be accessed by this user".into(),
+        action: "check the path and its permissions".into(),
     }
 }
 
@@ -104,7 +172,7 @@ pub fn not_found(message: String) -> Failure {
     Failure {
         code: 5,
         message,
-        causes: "the name or the id is misspelt, or nothing was imported or replicated yet",
-        action: "list what there is: lifeboat store points --dir FOLDER",
+        causes: "the name or the id is misspelt, or nothing was imported or replicated yet".into(),
+        action: "list what there is: lifeboat store points --dir FOLDER".into(),
     }
 }

@@ -26,6 +26,8 @@ pub enum StoreCommand {
     Export(ExportArgs),
     /// Offer a disk at a recovery point over NBD, read-only
     Nbd(NbdArgs),
+    /// What the store holds, how much room it takes, and how much is left
+    Stats(Place),
     /// Read everything and name any damage, with the recovery points it costs (exit code 3)
     Verify(Place),
     /// Thin recovery points by the default rule, fold what none of them tells apart, free the space
@@ -137,6 +139,7 @@ pub fn run(command: StoreCommand) -> Result<(), Failure> {
         StoreCommand::Points(args) => points(&args),
         StoreCommand::Export(args) => export(&args),
         StoreCommand::Nbd(args) => nbd(&args),
+        StoreCommand::Stats(place) => stats(&place),
         StoreCommand::Verify(place) => verify(&place),
         StoreCommand::Prune(args) => prune(&args),
     }
@@ -245,6 +248,62 @@ fn run_import(args: &ImportArgs) -> Result<(), Failure> {
             eprintln!("{note}");
         }
     }
+    Ok(())
+}
+
+fn stats(place: &Place) -> Result<(), Failure> {
+    let store = place.read_only()?;
+    let machines = store.machines();
+    let room =
+        rustix::fs::statvfs(store.root()).map_err(|error| on_file("measure", store.root(), error.into()))?;
+    let (free, capacity) = (room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize);
+    let stored: u64 = machines.iter().map(|machine| machine.stored_bytes).sum();
+    let instant = |nanos: Option<i64>| nanos.map_or_else(String::new, size::instant);
+    if place.json {
+        let list: Vec<_> = machines
+            .iter()
+            .map(|m| {
+                json!({
+                    "id": m.id, "name": m.name, "recoveryPoints": m.points, "layers": m.layers,
+                    "diskBytes": m.disk_bytes, "storedBytes": m.stored_bytes,
+                    "oldestPoint": m.oldest_point_unix_nanos.map(size::instant),
+                    "newestPoint": m.newest_point_unix_nanos.map(size::instant),
+                })
+            })
+            .collect();
+        say(
+            &json!({ "machines": list, "storedBytes": stored, "freeBytes": free, "capacityBytes": capacity })
+                .to_string(),
+        );
+        return Ok(());
+    }
+    let rows = machines.iter().map(|m| {
+        vec![
+            m.name.clone(),
+            size::bytes(m.disk_bytes),
+            size::bytes(m.stored_bytes),
+            m.points.to_string(),
+            m.layers.to_string(),
+            instant(m.oldest_point_unix_nanos),
+            instant(m.newest_point_unix_nanos),
+        ]
+    });
+    let head = [
+        "NAME",
+        "DISKS",
+        "STORED",
+        "RECOVERY POINTS",
+        "LAYERS",
+        "OLDEST",
+        "NEWEST",
+    ];
+    table(&head, rows.collect());
+    say(&format!(
+        "{} stored, {} free of {}",
+        size::bytes(stored),
+        size::bytes(free),
+        size::bytes(capacity)
+    ));
     Ok(())
 }
 
@@ -370,8 +429,8 @@ fn nbd(args: &NbdArgs) -> Result<(), Failure> {
             let address = args.listen.parse().map_err(|_| Failure {
                 code: 2,
                 message: format!("{} is no address to listen on", args.listen),
-                causes: "an address is unix:PATH or IP:PORT",
-                action: "for example --listen unix:disk.sock",
+                causes: "an address is unix:PATH or IP:PORT".into(),
+                action: "for example --listen unix:disk.sock".into(),
             })?;
             (Listen::Tcp(address), false)
         }
@@ -437,8 +496,8 @@ fn verify(place: &Place) -> Result<(), Failure> {
     Err(Failure {
         code: 3,
         message: format!("{} places are damaged", report.damages.len()),
-        causes: "the medium lost or changed bytes, or something else than Lifeboat wrote to the store",
-        action: "use recovery points that are not hit, and take a new one; check the medium",
+        causes: "the medium lost or changed bytes, or something else than Lifeboat wrote to the store".into(),
+        action: "use recovery points that are not hit, and take a new one; check the medium".into(),
     })
 }
 

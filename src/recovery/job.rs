@@ -9,6 +9,14 @@ use uuid::Uuid;
 #[serde(transparent)]
 pub struct JobId(pub Uuid);
 
+impl JobId {
+    /// A fresh id; ids made later sort later.
+    #[allow(clippy::new_without_default)] // a default id would be two different values
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
 impl std::fmt::Display for JobId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -25,6 +33,15 @@ pub enum JobKind {
     UnplannedFailover,
     CommitFailover,
     Resynchronize,
+    /// Disks are included or excluded.
+    ChangeDisks,
+}
+
+impl JobKind {
+    /// Goes on beside everything else: the points there are stay what they are, and a disaster does not wait.
+    pub fn holds_nothing_up(self) -> bool {
+        matches!(self, Self::Resynchronize | Self::ChangeDisks)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +106,9 @@ pub struct Job {
     pub result: Value,
     pub tasks: Vec<Task>,
     pub error: Option<JobError>,
+    /// The job that failed and is tried again by this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_of: Option<JobId>,
 }
 
 impl JobState {

@@ -3,8 +3,26 @@
 //!
 //! Knows `replica`, `export` and `target`; keeps nothing itself: what must survive a crash goes through [`Journal`], which
 //! the vault implements. The new state is journalled before its effects run, and every effect is safe to run twice.
+pub mod admission;
+mod changes;
+mod disks;
+mod error;
+mod execute;
 pub mod job;
+mod points;
+mod request;
+mod runner;
 pub mod state;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod watch;
 
+pub use error::{RecoveryError, Refusal};
 pub use job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
-pub use state::{ActiveLocation, Failover, Item, ProtectionState, TestFailoverState};
+pub use request::{Operation, PointChoice, Request, Source};
+pub use runner::{Parts, Resumed, Runner};
+pub use state::{
+    ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, TargetSettings, TestEvent,
+    TestFailoverState,
+};

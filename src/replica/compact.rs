@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 /// Written once and read seldom: worth more work than on the way in.
 const ZSTD_LEVEL: i32 = 3;
+/// So many foldable layers are folded in any case: each makes opening a point a little dearer.
+const LAYERS_MAX: usize = 32;
 
 /// The layers of a disk that no point needs apart. Fewer than two are not worth it.
 fn plan(state: &State, disk: DiskId) -> Option<Vec<LayerEntry>> {
@@ -23,7 +25,11 @@ fn plan(state: &State, disk: DiskId) -> Option<Vec<LayerEntry>> {
         .iter()
         .position(|layer| oldest.iter().any(|at| at.layer == layer.number))?;
     let folded = entry.layers[..keep_from].to_vec();
-    (folded.len() >= 2 && folded.iter().all(|layer| layer.end.is_some())).then_some(folded)
+    let ends: Vec<u64> = folded.iter().map_while(|layer| layer.end).collect();
+    let (&first, rest) = ends.split_first()?;
+    // The first layer is the large one, and folding rewrites it: worth it when the others have grown to a part of it.
+    let worth = rest.iter().sum::<u64>() >= first / 4 || rest.len() >= LAYERS_MAX;
+    (ends.len() == folded.len() && !rest.is_empty() && worth).then_some(folded)
 }
 
 pub(super) fn run(storage: &Storage, machine: &Machine) -> Result<u64, ReplicaError> {

@@ -58,6 +58,11 @@ impl VaultKey {
             .map_err(|e| ReplicaError::io("write the vault key", path, e))
     }
 
+    /// A key for another purpose, from which this one cannot be told.
+    pub(super) fn derived(&self, context: &str) -> DataKey {
+        DataKey(Zeroizing::new(blake3::derive_key(context, &*self.0)))
+    }
+
     pub(super) fn wrap(&self, disk: DiskId, key: &DataKey) -> String {
         let nonce: [u8; NONCE_LEN] = random();
         let mut sealed = key.0.to_vec();

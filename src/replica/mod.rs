@@ -10,7 +10,7 @@
 //! | operation | holds the machine's lock | against writers of the same machine |
 //! |---|---|---|
 //! | append, flush, seal | yes | one writer at a time; an older one is fenced by `begin` |
-//! | points, disks, pin, prune | yes, shortly | waits for an append or fsync under way |
+//! | points, disks, pin, prune, keep_only | yes, shortly | waits for an append or fsync under way |
 //! | image | to open only | reads on files it holds open, whatever is published or removed later |
 //! | compact | at its start and its end | reads an image in between; publishes only if the folded layers are still the same |
 //! | gc | yes | removes files that no manifest names and nobody builds |
@@ -23,6 +23,7 @@ mod keys;
 mod layer;
 mod layer_map;
 mod retention;
+mod sealed;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use error::{Disposition, ReplicaError};
 pub use image::Image;
 pub use keys::VaultKey;
 pub use retention::Retention;
+pub use sealed::{SealedError, seal, unseal};
 pub use storage::{Fault, Storage};
 pub use verify::{Damage, VerifyReport};
 pub use writer::{MachineWriter, PointSpec};
@@ -62,6 +64,11 @@ pub struct MachineSummary {
     pub generation: u64,
     pub points: usize,
     pub stored_bytes: u64,
+    /// Sizes of its disks, together.
+    pub disk_bytes: u64,
+    pub layers: usize,
+    pub oldest_point_unix_nanos: Option<i64>,
+    pub newest_point_unix_nanos: Option<i64>,
 }
 
 /// A recovery point: all disks of a machine at one instant (nanoseconds of Unix time on the server's clock).
@@ -95,6 +102,15 @@ struct Shared {
     machines: Mutex<HashMap<MachineId, Arc<Machine>>>,
     /// None: opened for reading only.
     lock: Option<File>,
+}
+
+impl Drop for Shared {
+    /// Not left to the closing of the file: a child that the process is just making has a copy of it until its exec.
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
+    }
 }
 
 struct Machine {
@@ -393,6 +409,10 @@ impl Store {
                     generation: state.manifest.generation,
                     points: state.manifest.points.len(),
                     stored_bytes: stored_bytes(&state),
+                    disk_bytes: state.manifest.disks.iter().map(|disk| disk.size_bytes).sum(),
+                    layers: state.manifest.disks.iter().map(|disk| disk.layers.len()).sum(),
+                    oldest_point_unix_nanos: state.manifest.points.first().map(|p| p.instant_unix_nanos),
+                    newest_point_unix_nanos: state.manifest.points.last().map(|p| p.instant_unix_nanos),
                 }
             })
             .collect();
@@ -484,6 +504,37 @@ impl Store {
             return Ok(());
         }
         machine.publish(storage, &mut state, manifest)
+    }
+
+    /// Which points are pinned, and by whom.
+    pub fn pins(&self, machine: MachineId) -> Result<Vec<(PointId, String)>, ReplicaError> {
+        let machine = self.machine(machine)?;
+        let state = machine.state();
+        let pin = |pin: &Pin| (pin.point, pin.owner.clone());
+        Ok(state.manifest.pins.iter().map(pin).collect())
+    }
+
+    /// Removes every point but this one and those that are pinned; gives the ids of the removed. Safe to call again.
+    pub fn keep_only(&self, machine: MachineId, point: PointId) -> Result<Vec<PointId>, ReplicaError> {
+        let storage = self.writable()?;
+        let machine = self.machine(machine)?;
+        let mut state = machine.state();
+        if !state.manifest.points.iter().any(|p| p.id == point) {
+            return Err(ReplicaError::NoPoint(point));
+        }
+        let mut manifest = state.manifest.clone();
+        let stays = |id: PointId| id == point || manifest.pins.iter().any(|pin| pin.point == id);
+        let gone: Vec<_> = manifest
+            .points
+            .iter()
+            .map(|p| p.id)
+            .filter(|&id| !stays(id))
+            .collect();
+        if !gone.is_empty() {
+            manifest.points.retain(|p| !gone.contains(&p.id));
+            machine.publish(storage, &mut state, manifest)?;
+        }
+        Ok(gone)
     }
 
     /// Removes the points that the retention no longer wants; gives their ids.

@@ -17,6 +17,19 @@ pub enum Fault {
     Full,
 }
 
+/// Room that frames leave on the file system, at most: manifests that free space, the vault's database beside the store and
+/// whoever has to mend it need some.
+const RESERVE_BYTES: u64 = 64 << 20;
+/// On a small file system the reserve is this part of it.
+const RESERVE_PART: u64 = 16;
+
+fn is_nearly_full(file: &File) -> bool {
+    rustix::fs::fstatvfs(file).is_ok_and(|stat| {
+        let reserve = RESERVE_BYTES.min(stat.f_blocks.saturating_mul(stat.f_frsize) / RESERVE_PART);
+        stat.f_bavail.saturating_mul(stat.f_frsize) < reserve
+    })
+}
+
 /// Files of the store. `Default`: no faults.
 #[derive(Clone, Default)]
 pub struct Storage {
@@ -87,6 +100,11 @@ impl Storage {
         offset: u64,
     ) -> Result<(), ReplicaError> {
         let (allowed, verdict) = self.admit(bytes.len());
+        if is_nearly_full(file) {
+            return Err(ReplicaError::Full {
+                object: path.to_owned(),
+            });
+        }
         file.write_all_at(&bytes[..allowed], offset)
             .and(verdict)
             .map_err(|e| ReplicaError::io("append to", path, e))

@@ -495,3 +495,43 @@ fn a_pinned_point_stays() {
     store.unpin(fixture.machine, first, "drill").unwrap();
     assert_eq!(store.prune(fixture.machine, i64::MAX, &none).unwrap(), [first]);
 }
+
+#[test]
+fn only_one_point_is_kept_with_those_that_are_pinned() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut writer = store.begin(fixture.machine, 1).unwrap();
+    let mut points = Vec::new();
+    for byte in 1..=4 {
+        writer.append(fixture.disks[0], frame(1, 1, byte)).unwrap();
+        points.push(writer.seal(spec(i64::from(byte))).unwrap());
+    }
+    store.pin(fixture.machine, points[0], "test").unwrap();
+    assert_eq!(
+        store.pins(fixture.machine).unwrap(),
+        [(points[0], "test".to_owned())]
+    );
+    assert!(matches!(
+        store.keep_only(fixture.machine, PointId::new()),
+        Err(ReplicaError::NoPoint(_))
+    ));
+    let gone = store.keep_only(fixture.machine, points[2]).unwrap();
+    assert_eq!(gone, [points[1], points[3]]);
+    assert_eq!(store.keep_only(fixture.machine, points[2]).unwrap(), []);
+    store.compact(fixture.machine).unwrap();
+    drop((writer, store));
+    let store = fixture.open();
+    let left: Vec<_> = store
+        .points(fixture.machine)
+        .unwrap()
+        .iter()
+        .map(|p| p.id)
+        .collect();
+    assert_eq!(left, [points[0], points[2]]);
+    for (point, byte) in [(points[0], 1), (points[2], 3)] {
+        assert_eq!(
+            fixture.read(&store, 0, At::Point(point))[BLOCK_BYTES..2 * BLOCK_BYTES],
+            [byte; BLOCK_BYTES]
+        );
+    }
+}

@@ -4,7 +4,7 @@ use super::layer::Layer;
 use super::{Machine, ReplicaError, State, Store, blocks_of};
 use crate::block::{Consistency, DiskId, Frame, PointId};
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A layer is closed at the first point past this size: small enough to fold quickly, large enough that the
@@ -29,6 +29,8 @@ pub struct MachineWriter {
     open: HashMap<DiskId, Arc<Layer>>,
     /// Disks with frames since the last flush.
     dirty: Vec<DiskId>,
+    /// None: points hold every disk of the machine.
+    only: Option<BTreeSet<DiskId>>,
     /// Stored bytes since the last point.
     appended_bytes: u64,
     /// fsync failed: what is durable is not known any more.
@@ -71,6 +73,7 @@ impl Store {
             generation,
             open: HashMap::new(),
             dirty: Vec::new(),
+            only: None,
             appended_bytes: 0,
             failed: false,
         })
@@ -126,6 +129,11 @@ impl MachineWriter {
             .is_empty())
     }
 
+    /// What the store grew by since the last point.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
+    }
+
     /// Everything received of a disk, also what no point seals yet: for comparing.
     pub fn latest(&self, disk: DiskId) -> Result<super::Image, ReplicaError> {
         super::image_at(&self.machine, &mut self.machine.state(), disk, None)
@@ -176,6 +184,12 @@ impl MachineWriter {
         Ok(())
     }
 
+    /// Points that are sealed from now on hold these disks only. A disk that is no longer replicated must not stand in
+    /// later points with what it held before.
+    pub fn only(&mut self, disks: impl IntoIterator<Item = DiskId>) {
+        self.only = Some(disks.into_iter().collect());
+    }
+
     /// Makes everything appended so far a recovery point of all disks, durably.
     pub fn seal(&mut self, spec: PointSpec) -> Result<PointId, ReplicaError> {
         let machine = self.machine.clone();
@@ -185,7 +199,9 @@ impl MachineWriter {
         let mut manifest = state.manifest.clone();
         let mut positions = BTreeMap::new();
         let mut full = Vec::new();
-        for disk in &mut manifest.disks {
+        let only = self.only.as_ref();
+        let is_meant = |disk: DiskId| only.is_none_or(|only| only.contains(&disk));
+        for disk in manifest.disks.iter_mut().filter(|disk| is_meant(disk.id)) {
             let Some(last) = disk.layers.last_mut() else {
                 continue;
             };

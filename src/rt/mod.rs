@@ -1,5 +1,7 @@
-//! What every role needs to run: the clock, and the facts that the data plane emits.
+//! What every role needs to run: the clock, its own executable, and the facts that the data plane emits.
+pub mod executable;
 mod report;
+pub mod supervisor;
 
 pub use report::{Fact, Report};
 

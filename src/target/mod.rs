@@ -2,6 +2,11 @@
 //!
 //! Last on the block's way: a machine reads its disks over NBD from `export`. Nothing here knows of vaults or jobs; orders
 //! come as plain values ([`MachineSpec`]). Every verb is safe to run twice.
+pub mod network;
+pub mod qemu;
+
+pub use qemu::QemuCompute;
+
 use crate::wire::facts::Firmware;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -12,7 +17,7 @@ use std::path::PathBuf;
 pub struct MachineSpec {
     /// Name at the target (`web1-asr`, `web1-test`): unique among running machines.
     pub name: String,
-    /// Folder of this machine (`vms/<id>`): sockets, serial log, pid; made by `prepare`, removed by `destroy`.
+    /// Folder of this machine (`vms/<id>`): sockets, serial log, pid; made by `prepare`, removed by `destroy` with all that is in it.
     pub folder: PathBuf,
     pub cpus: u32,
     pub memory_bytes: u64,
@@ -55,6 +60,8 @@ pub struct Nic {
 pub enum Network {
     /// Outgoing through the host's own addresses; ports of the host's loopback address lead into the machine.
     User { forwards: Vec<Forward> },
+    /// As `User`, but nothing leads out: only the forwards lead in. For a test failover without root.
+    IsolatedUser { forwards: Vec<Forward> },
     /// A bridge in a network namespace of its own: machines keep their addresses and reach nothing else.
     Isolated { name: String },
     /// A bridge of the host that leads to the production network.
@@ -123,6 +130,40 @@ pub enum TargetError {
     Refused(String),
 }
 
+impl TargetError {
+    pub fn possible_causes(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "the package was never installed on the target, or was removed",
+            Self::Io { .. } => "the file system is full or damaged, or its permissions refuse the access",
+            Self::DidNotStart { .. } => {
+                "the disks are not offered, memory is short, a host port is taken, or the hypervisor refuses the settings"
+            }
+            Self::NoAnswer { .. } => "the target is overloaded, or the hypervisor hangs",
+            Self::Network { .. } => {
+                "the network was removed, a bridge of the host is missing, or the kernel lacks the feature"
+            }
+            Self::Refused(_) => "the order does not fit this target",
+        }
+    }
+
+    pub fn recommended_action(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => {
+                "install it; on Debian: apt-get install --no-install-recommends qemu-system-x86 ovmf"
+            }
+            Self::Io { .. } => "make room or mend the permissions, then run it again",
+            Self::DidNotStart { .. } => {
+                "read what the hypervisor said above, remove the cause, then run it again"
+            }
+            Self::NoAnswer { .. } => {
+                "look at the load of the target; powering the machine off ends a hypervisor that hangs"
+            }
+            Self::Network { .. } => "check the network's name and the target's bridges, then run it again",
+            Self::Refused(_) => "change what the message names, then run it again",
+        }
+    }
+}
+
 /// A hypervisor. Blocking calls; all verbs are safe to run twice.
 pub trait Compute: Send + Sync {
     fn kind(&self) -> &'static str;
@@ -138,6 +179,10 @@ pub trait Compute: Send + Sync {
     fn status(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError>;
     /// The log of the serial port; may not exist yet.
     fn serial_log(&self, spec: &MachineSpec) -> PathBuf;
+    /// Unix socket on which the screen, keyboard and mouse are served (VNC, without a password: the folder is private).
+    fn console(&self, _: &MachineSpec) -> Option<PathBuf> {
+        None
+    }
     /// A PNG of the screen.
     fn screenshot(&self, spec: &MachineSpec) -> Result<Vec<u8>, TargetError>;
 }

@@ -1,152 +1,225 @@
 //! The vault: machines, replicated items, policies, jobs, events, users, in SQLite.
 //!
-//! All writes that belong together are one transaction, durable on return. Times are Unix nanoseconds.
-use crate::block::{DiskId, MachineId};
-use crate::wire::facts::Inventory;
+//! Beside the block's way: the data plane emits facts, which come in here ([`crate::rt::Report`]); recovery keeps its jobs
+//! here ([`crate::recovery::Journal`]); the configuration server asks what an agent is to do ([`Vault::desired`]); the API
+//! reads and orders. What an agent says of itself and what the data plane reports is live state: kept in memory, made anew
+//! after a restart by the next heartbeat. Everything else is in the database.
+//!
+//! All writes that belong together are one transaction, durable on return. A crash leaves the state before or after it.
+//! Times are Unix nanoseconds. Locks: the writer connection first, then `live`; nobody holds `live` and asks the database.
+mod alert_settings;
+mod alerts;
+mod audit;
+mod backup;
+mod capacity;
+mod changes;
+mod churn;
+mod db;
+mod error;
+mod events;
+mod facts;
+mod health;
+mod invitations;
+mod health_log;
+mod health_signs;
+mod items;
+mod jobs;
+mod live;
+mod machines;
+mod orders;
+mod policies;
+mod rebuild;
+mod roles;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod updates;
+mod users;
+mod vaults;
+
+pub use alerts::{
+    AlertGroup, AlertKind, AlertMachine, AlertSettings, Channel, Delivery, DeliveryState, Digest,
+    EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback, webhook_address,
+};
+pub use audit::AuditRow;
+pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};
+pub use capacity::{Series, growth_rate, seconds_until_full};
+pub use changes::{Change, KeptAnswer};
+pub use churn::{ChurnSlot, HOUR_SECONDS, SLOT_SECONDS, StoreSample};
+pub use error::VaultError;
+pub use events::{Event, EventFilter, NewEvent, Severity};
+pub use health::{Health, HealthError, age, replication_health};
+pub use health_log::OpenHealthError;
+pub use health_signs::{Hop, Signs, stalled_hop};
+pub use invitations::{
+    Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, NewInvitation, REGISTRATION_KEY_LIFE,
+};
+pub use items::{
+    ItemDisk, ItemRow, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
+    TASK_STOP_REPLICATION, default_target, scenario,
+};
+pub use jobs::{JobFilter, JobRow};
+pub use live::{Churn, Live, PointMark};
+pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
+pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
+pub use policies::{NewPolicy, Policy};
+pub use rebuild::Adopted;
+pub use roles::Role;
+pub use secret::PASSWORD_LEN_MIN;
+pub use updates::AgentUpdate;
+pub use users::{ADMINISTRATOR, Principal, TokenRow, UserRow};
+pub use vaults::VaultRow;
+
+use crate::block::MachineId;
+use crate::rt::Fact;
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The vault that the first start makes.
+pub const DEFAULT_VAULT: &str = "default";
+/// The policy that the first start makes in it.
+pub const DEFAULT_POLICY: &str = "default";
 
 /// Cheap to clone; safe to use from many threads. Calls block: async callers go through a blocking thread.
 #[derive(Clone)]
-pub struct Vault(#[allow(dead_code)] Arc<()>);
+pub struct Vault(Arc<Shared>);
 
-/// What the configuration server wants an agent to do. Handed out again and again: doing it twice is safe.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Desired {
-    pub protect: bool,
-    pub generation: u64,
-    pub disks: Vec<DesiredDisk>,
-    pub crash_consistent_seconds: u32,
-    /// 0: off.
-    pub app_consistent_seconds: u32,
-    /// Grows with each order to resynchronize.
-    pub resync_request: u64,
-    /// Grows with each order to make a point at once.
-    pub sync_request: u64,
-    /// Some: the machine was failed over; why, in words for its console.
-    pub fenced: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct DesiredDisk {
-    pub id: DiskId,
-    pub stable_id: String,
-    pub size_bytes: u64,
-}
-
-/// What an agent says of itself; kept in memory, except the time, the version and the inventory.
-#[derive(Clone, Debug, Default)]
-pub struct Heartbeat {
-    pub at_unix_nanos: i64,
-    /// Agent's clock minus server's.
-    pub clock_skew_nanos: i64,
-    pub agent_version: String,
-    /// None: as before.
-    pub inventory: Option<Inventory>,
-    pub boot_id: String,
-    pub phase: String,
-    pub generation: u64,
-    pub disks: Vec<LiveDisk>,
-    pub troubles: Vec<Trouble>,
-}
-
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LiveDisk {
-    pub disk: DiskId,
-    /// Words of the reference model: InitialReplicationPending, InitialReplicationInProgress, Protected, ...
-    pub state: String,
-    /// `ebpf` or `scan`.
-    pub capture: String,
-    pub pending_bytes: u64,
-    pub done_bytes: u64,
-    pub total_bytes: u64,
-    pub read_bytes: u64,
-    pub shipped_bytes: u64,
-    pub changed_bytes: u64,
-}
-
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Trouble {
-    pub code: String,
-    /// Warning | Critical
-    pub severity: String,
-    pub message: String,
-    pub possible_causes: String,
-    pub recommended_action: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    #[error(
-        "a machine name is 1 to 63 letters, digits and hyphens and starts and ends with a letter or digit: {0:?}"
-    )]
-    BadName(String),
-    #[error("another machine of this vault is named {0}")]
-    DuplicateName(String),
-    #[error("there is no {what} {name}")]
-    NotFound { what: &'static str, name: String },
-    #[error("the vault's database refused")]
-    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// Whether a client certificate may still be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CertificateStatus {
-    Valid,
-    Revoked,
-    /// The machine has a newer one; this one is refused except to renew.
-    Unknown,
+struct Shared {
+    db: db::Database,
+    live: Mutex<HashMap<MachineId, Live>>,
+    throttle: Mutex<users::Throttle>,
+    churn: Mutex<churn::Unwritten>,
+    site_errors: Mutex<Vec<HealthError>>,
+    /// Grows with every commit: live views look again.
+    commits: tokio::sync::watch::Sender<u64>,
+    facts: SyncSender<Fact>,
+    opened_unix_nanos: i64,
 }
 
 impl Vault {
     /// Opens or makes the database and brings it to the newest schema. A new one gets the vault `default` and the default
     /// policy.
-    pub fn open(_path: &Path) -> Result<Self, VaultError> {
-        todo!()
+    pub fn open(path: &Path) -> Result<Self, VaultError> {
+        let db = db::Database::open(path)?;
+        let (facts, receiver) = std::sync::mpsc::sync_channel(facts::QUEUED_FACTS_MAX);
+        let vault = Self(Arc::new(Shared {
+            db,
+            live: Mutex::default(),
+            throttle: Mutex::default(),
+            churn: Mutex::default(),
+            site_errors: Mutex::default(),
+            commits: tokio::sync::watch::Sender::new(0),
+            facts,
+            opened_unix_nanos: crate::rt::now_unix_nanos(),
+        }));
+        vault.write(|transaction| {
+            let vaults: i64 = transaction.query_row("SELECT count(*) FROM vaults", [], |row| row.get(0))?;
+            if vaults == 0 {
+                transaction.execute(
+                    "INSERT INTO vaults (name, created) VALUES (?1, ?2)",
+                    rusqlite::params![DEFAULT_VAULT, crate::rt::now_unix_nanos()],
+                )?;
+                policies::insert(
+                    transaction,
+                    transaction.last_insert_rowid(),
+                    &NewPolicy::named(DEFAULT_POLICY),
+                )?;
+            }
+            Ok(())
+        })?;
+        facts::spawn(&vault, receiver)?;
+        Ok(vault)
     }
 
-    /// A machine joins. `machine_key`: its stable identity; the same key gets the same id again, also under a new name.
-    /// Another key under a name that is taken: [`VaultError::DuplicateName`].
-    pub fn enrol(
+    /// Wakes with every change of the database.
+    pub fn commits(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.commits.subscribe()
+    }
+
+    fn write<T>(
         &self,
-        _vault: &str,
-        _name: &str,
-        _machine_key: &str,
-        _version: &str,
-    ) -> Result<MachineId, VaultError> {
-        todo!()
+        action: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        let value = self.0.db.write(action)?;
+        self.0.commits.send_modify(|count| *count += 1);
+        Ok(value)
     }
 
-    /// Keeps the serial number of a certificate that was issued to a machine.
-    pub fn certificate_issued(
+    fn read<T>(
         &self,
-        _machine: MachineId,
-        _serial: &str,
-        _not_after_unix: i64,
-    ) -> Result<(), VaultError> {
-        todo!()
+        action: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        self.0.db.read(action)
     }
 
-    pub fn certificate_status(
-        &self,
-        _machine: MachineId,
-        _serial: &str,
-    ) -> Result<CertificateStatus, VaultError> {
-        todo!()
+    fn live_map(&self) -> MutexGuard<'_, HashMap<MachineId, Live>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Revokes all certificates of a machine.
-    pub fn revoke(&self, _machine: MachineId) -> Result<(), VaultError> {
-        todo!()
+    fn throttle(&self) -> MutexGuard<'_, users::Throttle> {
+        self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn heartbeat(&self, _machine: MachineId, _heartbeat: Heartbeat) -> Result<(), VaultError> {
-        todo!()
+    fn unwritten_churn(&self) -> MutexGuard<'_, churn::Unwritten> {
+        self.0.churn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn desired(&self, _machine: MachineId) -> Result<Desired, VaultError> {
-        todo!()
+    fn site_errors(&self) -> MutexGuard<'_, Vec<HealthError>> {
+        self.0.site_errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names of the vaults.
+    pub fn vaults(&self) -> Result<Vec<String>, VaultError> {
+        self.read(|transaction| {
+            let names = transaction
+                .prepare_cached("SELECT name FROM vaults ORDER BY name")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            Ok(names)
+        })
+    }
+}
+
+fn vault_id(transaction: &rusqlite::Transaction<'_>, name: &str) -> Result<i64, VaultError> {
+    use rusqlite::OptionalExtension;
+    transaction
+        .prepare_cached("SELECT id FROM vaults WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| VaultError::NotFound {
+            what: "vault",
+            name: name.to_owned(),
+        })
+}
+
+/// An id in a column of text.
+fn id_column<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error: T::Err| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// A value in a column of JSON.
+fn json_column<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// The word of a unit variant, as serde writes it.
+fn word<T: serde::Serialize>(value: &T) -> Result<String, VaultError> {
+    match serde_json::to_value(value)? {
+        serde_json::Value::String(word) => Ok(word),
+        other => Ok(other.to_string()),
     }
 }

@@ -6,7 +6,7 @@
 //! is removed and made anew, and [`was_lost`](ChangeSource::was_lost) says so.
 use super::bits::{Bits, outside, summary_words};
 use super::{CaptureError, CaptureKind, ChangeSource};
-use crate::block::{BLOCK_BYTES, BlockRange, DiskId};
+use crate::block::{BLOCK_BYTES, BlockRange, DiskId, PointId};
 use aya::maps::{Map, MapData};
 use aya::programs::links::FdLink;
 use aya::programs::{BtfTracePoint, ProgramInfo};
@@ -72,6 +72,11 @@ fn mount_bpf_fs() -> Result<(), CaptureError> {
     }
     rustix::mount::mount("bpf", path, "bpf", rustix::mount::MountFlags::empty(), None)
         .map_err(|e| failed("mount the bpf file system on", path, e.into()))
+}
+
+/// Ends the tracking of a disk for good, whoever began it.
+pub fn forget(disk: DiskId) {
+    EbpfSource::remove(&Path::new(BPF_FS).join("lifeboat").join(disk.to_string()));
 }
 
 /// The words of a map, shared with the kernel.
@@ -459,8 +464,12 @@ impl ChangeSource for EbpfSource {
             || words[MISSES].load(Ordering::SeqCst) != self.misses().unwrap_or(0)
     }
 
-    fn compared(&mut self) {
-        self.identity.words()[COMPARED].store(1, Ordering::SeqCst);
+    fn compared(&mut self, point: PointId) {
+        self.identity.words()[COMPARED].store(point.mark(), Ordering::SeqCst);
+    }
+
+    fn last_point(&self) -> u64 {
+        self.identity.words()[COMPARED].load(Ordering::SeqCst)
     }
 
     fn doubt(&mut self) {

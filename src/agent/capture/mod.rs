@@ -11,11 +11,11 @@ mod scan;
 
 pub use batch::{Batch, ReadError};
 pub use bits::outside;
-pub use ebpf::{EbpfSource, is_available};
+pub use ebpf::{EbpfSource, forget, is_available};
 pub use reader::{AlignedBuffer, DiskReader};
 pub use scan::ScanSource;
 
-use crate::block::BlockRange;
+use crate::block::{BlockRange, PointId};
 use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +71,11 @@ pub trait ChangeSource: Send {
     fn was_lost(&self) -> bool;
     /// True: since [`doubt`](Self::doubt) or [`compared`](Self::compared) changes happened that were not tracked.
     fn has_gaps(&self) -> bool;
-    /// A point was sealed that holds the whole disk: from here on the bits tell everything.
-    fn compared(&mut self);
+    /// This point was sealed and holds the whole disk: from here on the bits tell everything.
+    fn compared(&mut self, point: PointId);
+    /// [`PointId::mark`] of the last one told to [`compared`](Self::compared); 0: none. A target that does not hold that
+    /// point any more has lost what was acknowledged.
+    fn last_point(&self) -> u64;
     /// Makes [`was_lost`](Self::was_lost) true, until a comparison that begins after this has ended in a point.
     fn doubt(&mut self);
     /// Ends the tracking for good.

@@ -5,7 +5,7 @@
 //! unnoticed with those. A point is crash-consistent only when nothing was written from before the first read until
 //! after the last one, and that can be proved.
 use super::{CaptureError, CaptureKind, ChangeSource};
-use crate::block::BlockRange;
+use crate::block::{BlockRange, PointId};
 use std::fs::File;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -173,7 +173,11 @@ impl ChangeSource for ScanSource {
         false
     }
 
-    fn compared(&mut self) {}
+    fn compared(&mut self, _point: PointId) {}
+
+    fn last_point(&self) -> u64 {
+        0
+    }
 
     fn doubt(&mut self) {}
 

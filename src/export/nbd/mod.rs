@@ -10,19 +10,22 @@ mod transmission;
 use super::BlockDevice;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Connections at once; a guest opens one per disk, a copying client a handful.
 const CONNECTIONS_MAX: usize = 32;
+/// A peer that does not get through the negotiation in this time gives its place to another.
+const NEGOTIATION_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug)]
 pub enum Listen {
-    /// A socket of mode 0600; an old one is replaced.
+    /// A socket of mode 0600; an old one is replaced in one step, so that a machine that waits for it never meets a gap.
     Unix(PathBuf),
     Tcp(SocketAddr),
 }
@@ -45,6 +48,8 @@ struct Shared {
 pub(super) trait Stream: io::Read + io::Write + Send {
     fn clone_box(&self) -> io::Result<Box<dyn Stream>>;
     fn shut_down(&self);
+    /// Longest wait for the peer's next bytes.
+    fn set_patience(&self, limit: Option<Duration>) -> io::Result<()>;
 }
 
 impl Stream for std::net::TcpStream {
@@ -54,6 +59,9 @@ impl Stream for std::net::TcpStream {
     fn shut_down(&self) {
         let _ = self.shutdown(std::net::Shutdown::Both);
     }
+    fn set_patience(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(limit)
+    }
 }
 
 impl Stream for std::os::unix::net::UnixStream {
@@ -62,6 +70,9 @@ impl Stream for std::os::unix::net::UnixStream {
     }
     fn shut_down(&self) {
         let _ = self.shutdown(std::net::Shutdown::Both);
+    }
+    fn set_patience(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(limit)
     }
 }
 
@@ -82,41 +93,68 @@ impl Listener {
         })
     }
 
-    /// Unblocks an accept.
-    fn poke(&self) {
-        match self {
-            Self::Unix(listener) => {
-                if let Ok(address) = listener.local_addr()
-                    && let Some(path) = address.as_pathname()
-                {
-                    let _ = std::os::unix::net::UnixStream::connect(path);
-                }
-            }
-            Self::Tcp(listener) => {
-                if let Ok(address) = listener.local_addr() {
-                    let _ = std::net::TcpStream::connect(address);
-                }
-            }
-        }
+    /// Ends an accept that waits, and all that come.
+    fn close(&self) {
+        let socket = match self {
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        };
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
     }
+}
+
+/// Replaces what an earlier server left, but nothing else than a socket.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let text = format!("{} is there and is no socket", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        _ => {}
+    }
+    // Shorter than most names: the path of a socket has 107 bytes at most.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_file_name(format!(".{}-{count}", std::process::id()));
+    let _ = std::fs::remove_file(&unfinished);
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    SocketAddrUnix::new(path)?;
+    let bound = (|| {
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&unfinished)?)?;
+        // Before anybody can connect.
+        std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))?;
+        rustix::net::listen(&socket, 64)?;
+        std::fs::rename(&unfinished, path)
+    })();
+    if bound.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    bound.map(|()| UnixListener::from(socket))
 }
 
 pub struct NbdServer {
     shared: Arc<Shared>,
     listener: Arc<Listener>,
     acceptor: Option<std::thread::JoinHandle<()>>,
+    /// Path and inode of the socket, to be removed in the end.
+    socket: Option<(PathBuf, u64)>,
 }
 
 impl NbdServer {
     pub fn bind(listen: Listen, exports: Vec<Export>) -> io::Result<Self> {
-        let listener = match &listen {
+        let (listener, socket) = match listen {
             Listen::Unix(path) => {
-                let _ = std::fs::remove_file(path);
-                let listener = UnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-                Listener::Unix(listener)
+                let listener = bind_unix(&path)?;
+                let inode = std::fs::symlink_metadata(&path)?.ino();
+                (Listener::Unix(listener), Some((path, inode)))
             }
-            Listen::Tcp(address) => Listener::Tcp(TcpListener::bind(address)?),
+            Listen::Tcp(address) => (Listener::Tcp(TcpListener::bind(address)?), None),
         };
         let listener = Arc::new(listener);
         let shared = Arc::new(Shared {
@@ -135,6 +173,7 @@ impl NbdServer {
             shared,
             listener,
             acceptor: Some(acceptor),
+            socket,
         })
     }
 
@@ -151,7 +190,7 @@ impl NbdServer {
         self.shared.first_read.get().copied()
     }
 
-    /// Stops listening and cuts every connection; requests under way end first.
+    /// Stops listening, cuts every connection, removes the socket; requests under way end first.
     pub fn shutdown(mut self) {
         self.stop();
     }
@@ -165,7 +204,7 @@ impl NbdServer {
 
     fn stop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        self.listener.poke();
+        self.listener.close();
         for (_, peer) in self
             .shared
             .peers
@@ -177,6 +216,12 @@ impl NbdServer {
         }
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
+        }
+        // Not the one of a server that has taken the place.
+        if let Some((path, inode)) = self.socket.take()
+            && std::fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode)
+        {
+            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -195,8 +240,17 @@ fn accept_loop(listener: &Listener, shared: &Arc<Shared>) {
             break;
         }
         workers.retain(|worker| !worker.is_finished());
-        let Ok(stream) = stream else { continue };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an NBD client");
+                // Most likely no descriptor is free: not in a busy loop.
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+        };
         if workers.len() >= CONNECTIONS_MAX {
+            tracing::warn!("an NBD client was turned away: {CONNECTIONS_MAX} are connected");
             continue;
         }
         let Ok(peer) = stream.clone_box() else { continue };
@@ -230,8 +284,10 @@ fn accept_loop(listener: &Listener, shared: &Arc<Shared>) {
 }
 
 fn serve(mut stream: Box<dyn Stream>, shared: &Shared) -> io::Result<()> {
+    stream.set_patience(Some(NEGOTIATION_MAX))?;
     let Some(chosen) = handshake::negotiate(&mut stream, &shared.exports)? else {
         return Ok(());
     };
+    stream.set_patience(None)?;
     transmission::serve(stream, &chosen, &shared.first_read)
 }

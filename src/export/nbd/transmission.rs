@@ -1,8 +1,9 @@
-//! Requests and their answers, one after the other on a connection; clients that want more open more.
+//! Requests and their answers: one after the other on a connection, except that a flush does not hold up what follows it.
 use super::Stream;
 use super::handshake::{ALLOCATION_CONTEXT, Chosen};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// What every client may rely on by the protocol.
@@ -35,6 +36,8 @@ const EIO: u32 = 5;
 const EINVAL: u32 = 22;
 const ENOSPC: u32 = 28;
 
+/// Flushes that wait on one connection; guests send a few at once.
+const FLUSHES_MAX: usize = 64;
 /// Runs in one answer to a status query: a client asks again for the rest.
 const STATUS_RUNS_MAX: usize = 16 * 1024;
 /// Longest range that one status query is answered for.
@@ -123,27 +126,75 @@ impl Output {
     }
 }
 
+type Shared<'a> = &'a Mutex<Output>;
+
+fn lock(output: Shared<'_>) -> MutexGuard<'_, Output> {
+    output.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(super) fn serve(
     stream: Box<dyn Stream>,
     chosen: &Chosen,
     first_read: &OnceLock<Instant>,
 ) -> io::Result<()> {
-    let device = &*chosen.export.device;
-    let mut input = BufReader::with_capacity(64 * 1024, stream.clone_box()?);
-    let mut output = Output {
+    let input = BufReader::with_capacity(64 * 1024, stream.clone_box()?);
+    let output = Mutex::new(Output {
         stream: BufWriter::with_capacity(64 * 1024, stream),
         structured: chosen.structured,
-    };
+    });
+    let (flushes, waiting) = sync_channel(FLUSHES_MAX);
+    std::thread::scope(|scope| {
+        // A fsync may take seconds; reads must not wait for it.
+        std::thread::Builder::new()
+            .name("nbd-flush".into())
+            .spawn_scoped(scope, {
+                let output = &output;
+                move || flush_loop(&*chosen.export.device, &waiting, output)
+            })?;
+        // Ends with the sender, which the requests own: every flush is answered.
+        requests(input, &output, chosen, first_read, flushes)
+    })
+}
+
+/// Answers flushes. Those that wait together are answered by one.
+fn flush_loop(device: &dyn super::BlockDevice, waiting: &Receiver<Request>, output: Shared) {
+    while let Ok(first) = waiting.recv() {
+        let requests: Vec<Request> = std::iter::once(first).chain(waiting.try_iter()).collect();
+        let result = device.flush();
+        let mut output = lock(output);
+        for request in &requests {
+            let answered = match &result {
+                Ok(()) => output.done(request, Ok(())),
+                Err(error) => output.error(request, error),
+            };
+            if answered.is_err() {
+                return; // the peer is gone; the reader of its requests sees it too
+            }
+        }
+        if output.stream.flush().is_err() {
+            return;
+        }
+    }
+}
+
+fn requests(
+    mut input: BufReader<Box<dyn Stream>>,
+    output: Shared,
+    chosen: &Chosen,
+    first_read: &OnceLock<Instant>,
+    flushes: SyncSender<Request>,
+) -> io::Result<()> {
+    let device = &*chosen.export.device;
     let mut buffer = Vec::new();
     loop {
         // Answers wait in the buffer while more requests are there to be read.
         if input.buffer().is_empty() {
-            output.stream.flush()?;
+            lock(output).stream.flush()?;
         }
         let request = read_request(&mut input)?;
         let too_long = request.len > REQUEST_BYTES_MAX;
-        match request.command {
-            CMD_DISC => return output.stream.flush(),
+        let result = match request.command {
+            CMD_DISC => return lock(output).stream.flush(),
             CMD_WRITE if too_long => {
                 // The data follows and cannot be skipped within a limit.
                 return Err(io::Error::new(
@@ -151,31 +202,39 @@ pub(super) fn serve(
                     "a write of more than 32 MiB",
                 ));
             }
-            CMD_READ if too_long || request.len == 0 => {
-                output.error(&request, &io::ErrorKind::InvalidInput.into())?
-            }
+            CMD_READ if too_long || request.len == 0 => Err(io::ErrorKind::InvalidInput.into()),
             CMD_READ => {
+                let mut output = lock(output);
                 read(device, &request, &mut output, &mut buffer)?;
-                first_read.get_or_init(Instant::now);
+                if first_read.get().is_none() {
+                    output.stream.flush()?;
+                    first_read.get_or_init(Instant::now);
+                }
+                continue;
             }
             CMD_WRITE => {
-                buffer.resize(request.len as usize, 0);
-                input.read_exact(&mut buffer)?;
-                let result = device.write_at(request.offset, &buffer);
-                output.done(&request, result.and_then(|()| forced(device, &request)))?;
+                let data = room(&mut buffer, request.len);
+                input.read_exact(data)?;
+                past_end(device, &request).and_then(|()| device.write_at(request.offset, data))
             }
-            CMD_FLUSH => output.done(&request, device.flush())?,
-            CMD_WRITE_ZEROES => {
-                let result = device.write_zeroes(request.offset, u64::from(request.len));
-                output.done(&request, result.and_then(|()| forced(device, &request)))?;
+            CMD_FLUSH => Ok(()),
+            // Trimmed blocks read as zeros: the same as writing zeros, which is always right.
+            CMD_WRITE_ZEROES | CMD_TRIM => past_end(device, &request)
+                .and_then(|()| device.write_zeroes(request.offset, u64::from(request.len))),
+            CMD_BLOCK_STATUS if chosen.allocation => {
+                status(device, &request, &mut lock(output))?;
+                continue;
             }
-            CMD_TRIM => {
-                // Trimmed blocks read as zeros: the same as writing zeros, which is always right.
-                let result = device.write_zeroes(request.offset, u64::from(request.len));
-                output.done(&request, result.and_then(|()| forced(device, &request)))?;
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let flush = request.command == CMD_FLUSH || request.flags & FLAG_FUA != 0;
+        if flush && result.is_ok() {
+            lock(output).stream.flush()?;
+            if flushes.send(request).is_err() {
+                return Err(io::ErrorKind::BrokenPipe.into());
             }
-            CMD_BLOCK_STATUS if chosen.allocation => status(device, &request, &mut output)?,
-            _ => output.error(&request, &io::ErrorKind::InvalidInput.into())?,
+        } else {
+            lock(output).done(&request, result)?;
         }
         if buffer.capacity() > 4 << 20 {
             buffer = Vec::new();
@@ -183,11 +242,20 @@ pub(super) fn serve(
     }
 }
 
-fn forced(device: &dyn super::BlockDevice, request: &Request) -> io::Result<()> {
-    if request.flags & FLAG_FUA != 0 {
-        device.flush()
-    } else {
-        Ok(())
+/// A part of the buffer, with whatever it holds; grown where it is too short. Not filled with zeros for each request: that costs as
+/// much as the read.
+fn room(buffer: &mut Vec<u8>, len: u32) -> &mut [u8] {
+    if buffer.len() < len as usize {
+        *buffer = vec![0; len as usize];
+    }
+    &mut buffer[..len as usize]
+}
+
+/// The protocol wants ENOSPC for what would change bytes past the end.
+fn past_end(device: &dyn super::BlockDevice, request: &Request) -> io::Result<()> {
+    match request.offset.checked_add(u64::from(request.len)) {
+        Some(end) if end <= device.size_bytes() => Ok(()),
+        _ => Err(io::ErrorKind::StorageFull.into()),
     }
 }
 
@@ -202,8 +270,7 @@ fn read(
         Err(error) => return output.error(request, &error),
     };
     if !output.structured || runs.iter().all(|(_, zero)| !zero) {
-        buffer.clear();
-        buffer.resize(request.len as usize, 0);
+        let buffer = room(buffer, request.len);
         return match device.read_at(request.offset, buffer) {
             Ok(()) if output.structured => output.chunk(
                 request,
@@ -227,8 +294,7 @@ fn read(
                 &[&place, &(len as u32).to_be_bytes()],
             )?;
         } else {
-            buffer.clear();
-            buffer.resize(len as usize, 0);
+            let buffer = room(buffer, len as u32);
             if let Err(error) = device.read_at(at, buffer) {
                 return output.error(request, &error);
             }

@@ -1,0 +1,500 @@
+//! The running agent: a heartbeat that fetches orders, and a thread that follows them.
+//!
+//! ```text
+//! heartbeat task --orders--> order book --> replication thread: open disks -> session -> cycle, cycle, ...
+//!       ^------------------- status board <--------'
+//! ```
+//! The thread owns the disks. A cut link, a refusal or a failing disk ends the session, never the agent: it waits, longer
+//! each time up to a limit, and opens the next one; what was not acknowledged is still marked. A crash of the agent leaves
+//! pinned maps that the next one takes up.
+use super::capture::{self, CaptureError};
+use super::cycle::{self, CycleError, CycleSettings, Phase, Progress, ProtectedDisk, Reserve};
+use super::freeze::FreezeError;
+use super::heartbeat::Heart;
+use super::identity::Identity;
+use super::orders::{OrderBook, Orders};
+use super::progress::Kept;
+use super::ship::{Session, SessionSpec, ShipCounters};
+use super::sink::ShipError;
+use super::status::{Board, DiskLive};
+use super::update::Updates;
+use super::{inventory, status_socket};
+use crate::block::DiskId;
+use rand::RngExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// The first cycle of a session may compare everything; what it ships is not what changed since the last point.
+const COPIES_COUNTED_FROM: u32 = 1;
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How long a cycle looks for a quiet moment of file systems that cannot be frozen.
+const QUIET_PATIENCE: Duration = Duration::from_secs(5);
+
+pub struct AgentSettings {
+    /// Folder of the identity and of what must survive a restart.
+    pub state: PathBuf,
+    /// This executable, to be run as the freeze guard.
+    pub program: PathBuf,
+    pub freeze_deadline: Duration,
+}
+
+/// Runs until `stop`; blocks. `runtime` drives the connections. Orders to update are left alone.
+pub fn run(
+    settings: AgentSettings,
+    identity: Identity,
+    runtime: &Handle,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    run_updatable(settings, identity, runtime, stop, None)
+}
+
+/// As [`run`]; also ends when `updates` has another executable to run.
+pub fn run_updatable(
+    settings: AgentSettings,
+    identity: Identity,
+    runtime: &Handle,
+    stop: CancellationToken,
+    updates: Option<Updates>,
+) -> std::io::Result<()> {
+    let book = OrderBook::default();
+    let board = Board::default();
+    {
+        let mut status = board.change();
+        status.name.clone_from(&identity.name);
+        status.server.clone_from(&identity.server);
+        status.phase = "waiting for orders".to_owned();
+    }
+    let kept = Kept::load(&settings.state);
+    board.change().resynchronized = kept.resynchronized();
+    let counters = Arc::new(ShipCounters::default());
+    let heart = Heart::new(
+        identity.clone(),
+        settings.state.clone(),
+        book.clone(),
+        board.clone(),
+        counters.clone(),
+        updates.clone(),
+    );
+    if let Some(updates) = &updates {
+        updates.watch(runtime, stop.clone());
+    }
+    let identities = heart.identities();
+    let beating = runtime.spawn(heart.run(stop.clone()));
+    let status = runtime.spawn(status_socket::serve(
+        settings.state.clone(),
+        board.clone(),
+        stop.clone(),
+    ));
+    let replication = Replication {
+        kept,
+        settings,
+        only: identity.disks,
+        runtime: runtime.clone(),
+        book: book.clone(),
+        board,
+        counters,
+        identities,
+    };
+    // An agent whose replication ended must not go on beating as if all were well: whoever runs it starts it anew.
+    let over = stop.clone().drop_guard();
+    let thread = std::thread::Builder::new()
+        .name("replication".to_owned())
+        .spawn(move || {
+            let _over = over;
+            replication.follow();
+        })?;
+    runtime.block_on(async {
+        stop.cancelled().await;
+        book.stop();
+        let _ = beating.await;
+        let _ = status.await;
+    });
+    if thread.join().is_err() {
+        return Err(std::io::Error::other("the replication thread panicked"));
+    }
+    Ok(())
+}
+
+struct Replication {
+    settings: AgentSettings,
+    kept: Kept,
+    only: Vec<PathBuf>,
+    runtime: Handle,
+    book: OrderBook,
+    board: Board,
+    counters: Arc<ShipCounters>,
+    identities: tokio::sync::watch::Receiver<Identity>,
+}
+
+/// Why work ended.
+enum Stopped {
+    /// The orders changed, or the agent stops.
+    Orders,
+    /// Tried again after a while.
+    Failed,
+}
+
+impl Replication {
+    fn follow(mut self) {
+        let mut backoff = BACKOFF_MIN;
+        while let Some(orders) = self.book.take_up() {
+            self.forget_others(&orders);
+            self.board.change().generation = if orders.protect { orders.generation } else { 0 };
+            match &orders.fenced {
+                Some(reason) => self.board.trouble(
+                    "Fenced",
+                    true,
+                    format!("this machine was failed over and is fenced: {reason}"),
+                    "it runs at the target site now",
+                    "keep its workload down here; reprotect it from the target site",
+                ),
+                None => self.board.over(&["Fenced"]),
+            }
+            if !orders.protect || orders.fenced.is_some() {
+                let mut status = self.board.change();
+                status.disks.clear();
+                status.phase = if orders.fenced.is_some() {
+                    "fenced"
+                } else {
+                    "not protected"
+                }
+                .to_owned();
+                drop(status);
+                self.book
+                    .wait_for_change(&orders, Instant::now() + Duration::from_secs(3600));
+                continue;
+            }
+            let began = Instant::now();
+            match self.protect(&orders) {
+                Stopped::Orders => backoff = BACKOFF_MIN,
+                Stopped::Failed => {
+                    if began.elapsed() > BACKOFF_MAX {
+                        backoff = BACKOFF_MIN;
+                    }
+                    // Many agents that lost the same server must not come back in step.
+                    let jitter = rand::rng().random_range(0.5..1.0);
+                    self.book
+                        .wait_for_change(&orders, Instant::now() + backoff.mul_f64(jitter));
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+        self.board.change().phase = "stopped".to_owned();
+    }
+
+    /// Ends the tracking of disks that are no longer ordered.
+    fn forget_others(&mut self, orders: &Orders) {
+        let tracked = self.kept.tracked().to_vec();
+        let wanted: Vec<DiskId> = orders.disks.iter().map(|(id, ..)| *id).collect();
+        // A fenced machine keeps its maps: they tell what it wrote since, when it is brought home.
+        if orders.fenced.is_some() || tracked == wanted {
+            return;
+        }
+        for disk in tracked.iter().filter(|disk| !wanted.contains(disk)) {
+            capture::forget(*disk);
+        }
+        if let Err(error) = self.kept.set_tracked(wanted) {
+            tracing::warn!(%error, "the agent's state could not be kept");
+        }
+    }
+
+    fn protect(&mut self, orders: &Orders) -> Stopped {
+        let Some(mut disks) = self.open(orders) else {
+            return Stopped::Failed;
+        };
+        let resync = orders.resync_request;
+        if self.kept.resynchronized() != resync {
+            disks.iter_mut().for_each(ProtectedDisk::resynchronize);
+        }
+        let spec = SessionSpec {
+            generation: orders.generation,
+            disks: disks
+                .iter()
+                .map(|disk| (disk.id, disk.size_bytes(), disk.last_point()))
+                .collect(),
+        };
+        self.board.change().phase = "connecting".to_owned();
+        let channel = {
+            // A channel is made inside the runtime that drives it.
+            let _runtime = self.runtime.enter();
+            self.identities.borrow().channel()
+        };
+        let opened = channel
+            .map_err(|error| ShipError::Disconnected(error.to_string()))
+            .and_then(|channel| {
+                Session::open(
+                    &self.runtime,
+                    channel,
+                    &spec,
+                    self.book.cancel(),
+                    self.counters.clone(),
+                )
+            });
+        let mut session = match opened {
+            Ok(session) => session,
+            Err(error) => return self.ship_failed(&error),
+        };
+        self.board.over(&["Disconnected", "Refused"]);
+        for disk in disks.iter_mut().filter(|disk| !session.has_point(disk.id)) {
+            disk.resynchronize();
+        }
+        self.cycles(orders, &mut disks, &mut session)
+    }
+
+    fn open(&self, orders: &Orders) -> Option<Vec<ProtectedDisk>> {
+        let mut opened = Vec::new();
+        let mut live = std::collections::BTreeMap::new();
+        for (id, stable_id, size_bytes) in &orders.disks {
+            let mut state = DiskLive {
+                state: "Unavailable".to_owned(),
+                total_bytes: *size_bytes,
+                ..DiskLive::default()
+            };
+            let found = inventory::find(stable_id, &self.only);
+            match found.as_deref().map(|device| (device, open_disk(device, *id))) {
+                Some((device, Ok(disk))) if disk.size_bytes() == *size_bytes => {
+                    state.device = device.display().to_string();
+                    state.capture = disk.kind().to_string();
+                    state.state = "Protected".to_owned();
+                    opened.push(disk);
+                }
+                Some((device, Ok(disk))) => self.board.trouble(
+                    "DiskSizeChanged",
+                    true,
+                    format!(
+                        "disk {} has {} bytes and is protected with {size_bytes}",
+                        device.display(),
+                        disk.size_bytes()
+                    ),
+                    "the disk was resized or replaced",
+                    "disable replication of the machine and enable it again",
+                ),
+                Some((device, Err(error))) => self.disk_failed(&error, &device.display().to_string()),
+                None => self.board.trouble(
+                    "DiskMissing",
+                    true,
+                    format!("protected disk {stable_id} is not there"),
+                    "it was removed, or its device is gone",
+                    "attach it again; replication goes on by itself",
+                ),
+            }
+            live.insert(*id, state);
+        }
+        let complete = opened.len() == orders.disks.len();
+        let mut status = self.board.change();
+        status.disks = live;
+        if complete {
+            drop(status);
+            self.board.over(&["DiskMissing", "DiskSizeChanged", "DiskFailed"]);
+        } else {
+            status.phase = "waiting for a disk".to_owned();
+        }
+        complete.then_some(opened)
+    }
+
+    fn disk_failed(&self, error: &CaptureError, device: &str) {
+        self.board.trouble(
+            "DiskFailed",
+            true,
+            format!("disk {device}: {}", chain(error)),
+            "the medium fails, the device is gone, or the agent lacks a permission",
+            "look at the kernel's log; lifeboat agent doctor says what is missing",
+        );
+    }
+
+    fn ship_failed(&self, error: &ShipError) -> Stopped {
+        match error {
+            ShipError::Cancelled => return Stopped::Orders,
+            // Orders are on their way; nothing to tell.
+            ShipError::Refused { code, .. } if code == "OldOrders" => {}
+            ShipError::Refused {
+                code,
+                message,
+                causes,
+                action,
+            } => self
+                .board
+                .trouble("Refused", true, format!("{message} ({code})"), causes, action),
+            other => self.board.trouble(
+                "Disconnected",
+                false,
+                chain(other),
+                "the server is stopped, restarted or unreachable",
+                "none: changes are kept and shipped when it is back",
+            ),
+        }
+        self.board.change().phase = "waiting to connect".to_owned();
+        Stopped::Failed
+    }
+
+    fn cycles(&mut self, orders: &Orders, disks: &mut [ProtectedDisk], session: &mut Session) -> Stopped {
+        let mut reserve = match Reserve::new() {
+            Ok(reserve) => reserve,
+            Err(error) => {
+                self.skipped(&error);
+                return Stopped::Failed;
+            }
+        };
+        let mut copied = 0u32;
+        loop {
+            let Some(now) = self.book.now() else {
+                return Stopped::Orders;
+            };
+            let (began, sync, resync) = (Instant::now(), now.sync_request, now.resync_request);
+            if self.kept.resynchronized() != resync {
+                disks.iter_mut().for_each(ProtectedDisk::resynchronize);
+            }
+            let compared = copied < COPIES_COUNTED_FROM || self.kept.resynchronized() != resync;
+            match self.cycle(disks, session, &mut reserve, !compared) {
+                Ok(()) => {
+                    copied += 1;
+                    if self.kept.resynchronized() != resync {
+                        if let Err(error) = self.kept.set_resynchronized(resync) {
+                            tracing::warn!(%error, "the agent's state could not be kept");
+                        }
+                        self.board.change().resynchronized = resync;
+                    }
+                }
+                Err(CycleError::Cancelled) => return Stopped::Orders,
+                Err(CycleError::Ship(error)) => return self.ship_failed(&error),
+                Err(CycleError::Capture(error)) => {
+                    self.disk_failed(&error, "under replication");
+                    return Stopped::Failed;
+                }
+                Err(error) => self.skipped(&error),
+            }
+            self.board.change().phase = "waiting for the next point".to_owned();
+            // As the policy is at that moment: a shorter interval counts from now on, not from the next point on.
+            let next = |orders: &Orders| began + orders.every;
+            let woken = |orders: &Orders| orders.sync_request != sync || orders.resync_request != resync;
+            // Looked at between naps, so that an ended session is seen before the next point is due.
+            while !session.has_ended() {
+                let Some(orders) = self.book.now() else {
+                    return Stopped::Orders;
+                };
+                if woken(&orders) || Instant::now() >= next(&orders) {
+                    break;
+                }
+                let nap = (Instant::now() + Duration::from_millis(500)).min(next(&orders));
+                if !self.book.wait(nap, woken) {
+                    return Stopped::Orders;
+                }
+            }
+            if self
+                .book
+                .now()
+                .is_none_or(|now| now.generation != orders.generation)
+            {
+                return Stopped::Orders;
+            }
+        }
+    }
+
+    /// `counts`: what is shipped are changes, not a first copy or a comparison.
+    fn cycle(
+        &self,
+        disks: &mut [ProtectedDisk],
+        session: &mut Session,
+        reserve: &mut Reserve,
+        counts: bool,
+    ) -> Result<(), CycleError> {
+        let cancel = self.book.cancel();
+        let board = self.board.clone();
+        let mut progress = |progress: Progress| show(&board, progress);
+        let clock = || self.book.clock().now();
+        let mut settings = CycleSettings {
+            guard: self.settings.program.clone(),
+            freeze_deadline: self.settings.freeze_deadline,
+            quiet_patience: QUIET_PATIENCE,
+            witness: None,
+            progress: &mut progress,
+            clock: &clock,
+            cancel: &cancel,
+        };
+        let report = cycle::run(disks, session, reserve, &mut settings)?;
+        self.board.over(&["PointSkipped"]);
+        let mut status = self.board.change();
+        status.points += 1;
+        status.last_point_unix_nanos = Some(self.book.clock().now());
+        status.last_freeze_micros = Some(u32::try_from(report.freeze.as_micros()).unwrap_or(u32::MAX));
+        for (id, disk) in &mut status.disks {
+            if counts {
+                disk.changed_bytes += report.raw_bytes_by_disk.get(id).copied().unwrap_or_default();
+            }
+            disk.state = "Protected".to_owned();
+            disk.pending_bytes = 0;
+            disk.done_bytes = disk.total_bytes;
+        }
+        Ok(())
+    }
+
+    /// No point this time, nothing lost.
+    fn skipped(&self, error: &CycleError) {
+        let (causes, action) = match error {
+            CycleError::TooBusy(_) => (
+                "more is written than can be read and shipped",
+                "none if it is a peak; else give the link or the disk more room",
+            ),
+            CycleError::Freeze(FreezeError::Deadline) => (
+                "the disk was too busy to be read within the freeze's deadline",
+                "none if it is a peak; else look for what keeps the disk busy",
+            ),
+            _ => (
+                "a file system cannot be frozen, or is frozen by another program",
+                "see which program freezes it; lifeboat agent doctor",
+            ),
+        };
+        self.board
+            .trouble("PointSkipped", false, chain(error), causes, action);
+    }
+}
+
+/// Tracked where the kernel allows it, else compared for each point.
+fn open_disk(device: &Path, id: DiskId) -> Result<ProtectedDisk, CaptureError> {
+    let is_device = std::fs::metadata(device).is_ok_and(|meta| meta.file_type().is_block_device());
+    if is_device && capture::is_available().is_ok() {
+        ProtectedDisk::open(device, id)
+    } else {
+        ProtectedDisk::scan(device, id)
+    }
+}
+
+fn show(board: &Board, progress: Progress) {
+    let mut status = board.change();
+    let (phase, state) = match progress.phase {
+        Phase::InitialReplication => ("initial replication", "InitialReplicationInProgress"),
+        Phase::Resynchronizing => ("resynchronizing", "Resynchronizing"),
+        Phase::Copying => ("copying changes", ""),
+        Phase::Shipping => ("shipping a point", ""),
+    };
+    if status.phase != phase {
+        status.phase = phase.to_owned();
+    }
+    if let Some(disk) = status.disks.get_mut(&progress.disk) {
+        if !state.is_empty() {
+            disk.state = state.to_owned();
+            disk.done_bytes = progress.done_bytes;
+            disk.total_bytes = progress.total_bytes;
+        }
+        disk.pending_bytes = progress.pending_bytes;
+    }
+}
+
+/// The error with all that caused it, each once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,231 @@
+//! Join tokens, which let one machine in, and registration keys, which let one server register in a vault.
+use super::access::Caller;
+use super::install;
+use super::model::{Page, Time};
+use super::problem::ApiError;
+use super::site::WayIn;
+use super::{ApiState, Origin};
+use crate::rt::now_unix_nanos;
+use crate::vault::{Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, REGISTRATION_KEY_LIFE};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Invitation)]
+pub struct InvitationView {
+    pub id: i64,
+    /// Valid, Used, Expired, Revoked
+    pub state: String,
+    pub made_by: String,
+    pub created_at: Time,
+    pub expires_at: Time,
+    pub used_at: Option<Time>,
+    /// Name of the machine or server that it let in.
+    pub used_by: Option<String>,
+}
+
+impl From<Invitation> for InvitationView {
+    fn from(row: Invitation) -> Self {
+        Self {
+            id: row.id,
+            state: row.state(now_unix_nanos()).to_owned(),
+            made_by: row.made_by,
+            created_at: Time(row.created_unix_nanos),
+            expires_at: Time(row.expires_unix_nanos),
+            used_at: row.used_unix_nanos.map(Time),
+            used_by: row.used_by,
+        }
+    }
+}
+
+async fn list(
+    state: ApiState,
+    invites: Invites,
+    vault: String,
+) -> Result<Json<Page<InvitationView>>, ApiError> {
+    let rows = state
+        .run(move |state| Ok(state.vault.invitations(invites, &vault)?))
+        .await?;
+    Ok(Json(Page {
+        items: rows.into_iter().map(InvitationView::from).collect(),
+        next_cursor: None,
+    }))
+}
+
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct JoinTokenRequest {
+    /// How long the token is good for; an hour where nothing is said.
+    #[schema(minimum = 1, maximum = 10080)]
+    pub valid_minutes: Option<u32>,
+    /// Name or address under which the machine reaches this server; else the one of this call, else the server's own name.
+    pub address: Option<String>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedJoinToken {
+    pub id: i64,
+    /// Shown this once.
+    pub token: String,
+    pub expires_at: Time,
+    /// What is run on the machine: fetches, checks, installs, joins and starts the agent.
+    pub install_command: String,
+    /// Of the server's CA, for `lifeboat agent join`.
+    pub ca_fingerprint: String,
+    /// Address of the data port, for `lifeboat agent join`.
+    pub data_address: String,
+}
+
+/// The command of one line. The server is known by its public key before a byte of the script is read.
+fn install_command(way_in: &WayIn, host: &str, token: &str) -> String {
+    format!(
+        "curl -fsSk --pinnedpubkey {} https://{host}:{}/install.sh | sudo sh -s -- --token {token}",
+        way_in.public_key_pin, way_in.api_port
+    )
+}
+
+/// Join tokens that were made, without the tokens themselves.
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/join-tokens", tag = "Site",
+    responses((status = 200, body = Page<InvitationView>)))]
+pub async fn join_tokens(
+    State(state): State<ApiState>,
+    Path(vault): Path<String>,
+) -> Result<Json<Page<InvitationView>>, ApiError> {
+    list(state, Invites::Machine, vault).await
+}
+
+/// Makes a join token: good for one machine, for a while. With the command to run on the machine.
+#[utoipa::path(post, path = "/api/v1/vaults/{vault}/join-tokens", tag = "Site", request_body = JoinTokenRequest,
+    responses((status = 201, body = CreatedJoinToken)))]
+pub async fn create_join_token(
+    State(state): State<ApiState>,
+    Path(vault): Path<String>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+    Json(request): Json<JoinTokenRequest>,
+) -> Result<(StatusCode, Json<CreatedJoinToken>), ApiError> {
+    let life = request.valid_minutes.map_or(JOIN_TOKEN_LIFE, |minutes| {
+        Duration::from_secs(u64::from(minutes) * 60)
+    });
+    if life.is_zero() || life > JOIN_TOKEN_LIFE_MAX {
+        return Err(ApiError::invalid("validMinutes is 1 to 10080"));
+    }
+    let given = match &request.address {
+        Some(address) => Some(install::host_of(address).ok_or_else(|| {
+            ApiError::invalid("address is a host name or an address, without a scheme and a port")
+        })?),
+        // Over the socket the host is no address.
+        None if matches!(caller.origin, Origin::Tcp(_)) => install::host_in(&uri, &headers),
+        None => None,
+    };
+    let created = state
+        .run(move |state| {
+            let way_in = state.site.way_in()?;
+            let made = state.vault.invite(Invites::Machine, &vault, &caller.user, life)?;
+            let own = || way_in.names.first().cloned().unwrap_or_default();
+            let host = given.unwrap_or_else(own);
+            Ok(CreatedJoinToken {
+                id: made.id,
+                expires_at: Time(made.expires_unix_nanos),
+                install_command: install_command(&way_in, &host, &made.secret),
+                token: made.secret,
+                ca_fingerprint: way_in.ca_fingerprint,
+                data_address: format!("{host}:{}", way_in.data_port),
+            })
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// Takes a join token back. A machine that joined with it stays.
+#[utoipa::path(delete, path = "/api/v1/vaults/{vault}/join-tokens/{token}", tag = "Site",
+    responses((status = 204)))]
+pub async fn revoke_join_token(
+    State(state): State<ApiState>,
+    Path((vault, token)): Path<(String, i64)>,
+) -> Result<StatusCode, ApiError> {
+    state
+        .run(move |state| Ok(state.vault.revoke_invitation(Invites::Machine, &vault, token)?))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A registration key, as it is kept in a file until the server that it is for is set up.
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrationKey {
+    pub id: i64,
+    pub vault: String,
+    /// Tells this site from others.
+    pub site: String,
+    /// Shown this once.
+    pub key: String,
+    pub expires_at: Time,
+    /// Of the vault's HTTPS port.
+    pub url: String,
+    pub ca_fingerprint: String,
+}
+
+/// Registration keys that were made, without the keys themselves.
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/registration-keys", tag = "Site",
+    responses((status = 200, body = Page<InvitationView>)))]
+pub async fn registration_keys(
+    State(state): State<ApiState>,
+    Path(vault): Path<String>,
+) -> Result<Json<Page<InvitationView>>, ApiError> {
+    list(state, Invites::Server, vault).await
+}
+
+/// Makes a registration key: it lets one server register in this vault, within five days.
+#[utoipa::path(post, path = "/api/v1/vaults/{vault}/registration-keys", tag = "Site",
+    responses((status = 201, body = RegistrationKey)))]
+pub async fn create_registration_key(
+    State(state): State<ApiState>,
+    Path(vault): Path<String>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<RegistrationKey>), ApiError> {
+    let called = match caller.origin {
+        Origin::Tcp(_) => install::host_in(&uri, &headers),
+        _ => None,
+    };
+    let key = state
+        .run(move |state| {
+            let way_in = state.site.way_in()?;
+            let made = state
+                .vault
+                .invite(Invites::Server, &vault, &caller.user, REGISTRATION_KEY_LIFE)?;
+            let own = || way_in.names.first().cloned().unwrap_or_default();
+            Ok(RegistrationKey {
+                id: made.id,
+                vault,
+                site: made.site,
+                key: made.secret,
+                expires_at: Time(made.expires_unix_nanos),
+                url: format!("https://{}:{}", called.unwrap_or_else(own), way_in.api_port),
+                ca_fingerprint: way_in.ca_fingerprint,
+            })
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(key)))
+}
+
+/// Takes a registration key back.
+#[utoipa::path(delete, path = "/api/v1/vaults/{vault}/registration-keys/{key}", tag = "Site",
+    responses((status = 204)))]
+pub async fn revoke_registration_key(
+    State(state): State<ApiState>,
+    Path((vault, key)): Path<(String, i64)>,
+) -> Result<StatusCode, ApiError> {
+    state
+        .run(move |state| Ok(state.vault.revoke_invitation(Invites::Server, &vault, key)?))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

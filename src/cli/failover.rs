@@ -1,0 +1,207 @@
+//! `lifeboat failover`: test, cleanup, unplanned, commit.
+use super::failure::Failure;
+use super::remote::{Remote, confirm, hint, text};
+use super::watch::{Waiting, finish};
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lifeboat failover test web1                          start a copy beside the running machine
+  lifeboat failover cleanup web1 --notes 'all well'    remove the copy; the test counts from now on
+  lifeboat failover unplanned web1 --confirm web1      start it for real, fence the source
+  lifeboat failover commit web1 --confirm web1         keep it")]
+pub struct FailoverArgs {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const POINT: &str =
+    "latest, latest-processed, latest-app-consistent, latest-crash-consistent, or the id of a point";
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start a copy of the machine at the target; replication goes on
+    Test {
+        /// Machine, by name or id
+        name: String,
+        #[arg(long, default_value = "latest-processed", help = POINT)]
+        point: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Remove the machine of a test failover
+    Cleanup {
+        /// Machine, by name or id
+        name: String,
+        /// What was seen; kept with the job
+        #[arg(long, default_value = "")]
+        notes: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Start the machine at the target for real; the source is fenced
+    Unplanned {
+        /// Machine, by name or id
+        name: String,
+        #[arg(long, default_value = "latest", help = POINT)]
+        point: String,
+        /// Do not ship first what is pending at the source
+        #[arg(long)]
+        no_last_sync: bool,
+        /// The machine's name once more
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Keep the failover: other recovery points can no longer be chosen
+    Commit {
+        /// Machine, by name or id
+        name: String,
+        /// The machine's name once more
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// The machine that runs at the target: power, ports, screen, serial log
+    Machine {
+        /// Machine, by name or id
+        name: String,
+        /// That of the test failover
+        #[arg(long)]
+        test: bool,
+        /// Print what it wrote to its serial port
+        #[arg(long, conflicts_with = "screenshot")]
+        serial_log: bool,
+        /// Write a PNG of its screen
+        #[arg(long, value_name = "FILE")]
+        screenshot: Option<PathBuf>,
+    },
+    /// Order a comparison of all disks with the replica; only what differs is shipped
+    Resynchronize {
+        /// Machine, by name or id
+        name: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
+    let remote = &args.remote;
+    let mut client = remote.client()?;
+    match &args.verb {
+        Verb::Test { name, point, waiting } => {
+            let body = json!({ "recoveryPoint": point });
+            let accepted: Value = client.post(&remote.item(name, "/test-failover"), &body)?;
+            if finish(&mut client, remote, &accepted, waiting)?.is_some() && !remote.json {
+                let status: Value = client.get(&remote.item(name, "/target-machine?test=true"))?;
+                say_machine(&status);
+                hint(&format!("next: lifeboat failover cleanup {name} --notes '...'"));
+            }
+        }
+        Verb::Cleanup { name, notes, waiting } => {
+            let body = json!({ "notes": notes });
+            let accepted: Value = client.post(&remote.item(name, "/test-failover-cleanup"), &body)?;
+            finish(&mut client, remote, &accepted, waiting)?;
+        }
+        Verb::Unplanned {
+            name,
+            point,
+            no_last_sync,
+            confirm: given,
+            waiting,
+        } => {
+            let item: Value = client.get(&remote.item(name, ""))?;
+            let name = text(&item, "name");
+            confirm(
+                &name,
+                given.as_deref(),
+                &format!(
+                    "Fail {name} over? It is started at the target; the source is fenced and must not be used."
+                ),
+            )?;
+            let mut body = json!({ "recoveryPoint": point });
+            if *no_last_sync {
+                body["lastSync"] = json!(false);
+            }
+            let accepted: Value = client.post(&remote.item(&name, "/unplanned-failover"), &body)?;
+            if finish(&mut client, remote, &accepted, waiting)?.is_some() && !remote.json {
+                let status: Value = client.get(&remote.item(&name, "/target-machine"))?;
+                say_machine(&status);
+                hint(&format!("next: lifeboat failover commit {name}"));
+            }
+        }
+        Verb::Commit {
+            name,
+            confirm: given,
+            waiting,
+        } => {
+            let item: Value = client.get(&remote.item(name, ""))?;
+            let name = text(&item, "name");
+            confirm(
+                &name,
+                given.as_deref(),
+                &format!("Commit the failover of {name}? Its other recovery points are removed."),
+            )?;
+            let accepted: Value = client.post(&remote.item(&name, "/commit"), &json!({}))?;
+            finish(&mut client, remote, &accepted, waiting)?;
+        }
+        Verb::Machine {
+            name,
+            test,
+            serial_log,
+            screenshot,
+        } => {
+            let path = |rest: &str| remote.item(name, &format!("/target-machine{rest}?test={test}"));
+            if *serial_log {
+                let log = client.request(Method::GET, &path("/serial-log"), None, &[])?;
+                let _ = std::io::stdout().write_all(&log.body);
+            } else if let Some(file) = screenshot {
+                let png = client.request(Method::GET, &path("/screenshot"), None, &[])?;
+                std::fs::write(file, &png.body)
+                    .map_err(|error| super::failure::on_file("write", file, error))?;
+                super::machine::done(remote, &format!("the screen is in {}", file.display()));
+            } else {
+                let status: Value = client.get(&path(""))?;
+                if remote.json {
+                    super::remote::say_json(&status);
+                } else {
+                    say_machine(&status);
+                }
+            }
+        }
+        Verb::Resynchronize { name, waiting } => {
+            let accepted: Value = client.post(&remote.item(name, "/resynchronize"), &json!({}))?;
+            finish(&mut client, remote, &accepted, waiting)?;
+        }
+    }
+    Ok(())
+}
+
+fn say_machine(status: &Value) {
+    let forwards: Vec<String> = status["forwards"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|forward| {
+            format!(
+                "127.0.0.1:{} leads to its port {}",
+                text(forward, "hostPort"),
+                text(forward, "guestPort")
+            )
+        })
+        .collect();
+    super::remote::facts(&[
+        ("power", text(status, "power")),
+        ("detail", text(status, "detail")),
+        ("accelerator", text(status, "accelerator")),
+        ("ports", forwards.join(", ")),
+    ]);
+}

@@ -1,0 +1,135 @@
+//! What a tour measured, as it prints it. Names and units are a promise to whoever reads the JSON.
+use serde::Serialize;
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Every ledger and table was whole, every step succeeded.
+    pub ok: bool,
+    pub seconds: f64,
+    pub agent_peak_rss_mi_b: f64,
+    pub server_peak_rss_mi_b: f64,
+    /// What a lab without root is less than one with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub less: Vec<String>,
+    pub machines: Vec<Machine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    pub name: String,
+    pub disk_bytes: u64,
+    pub capture: String,
+    /// From the order to protect until the first recovery point is at the target.
+    pub initial_replication_seconds: f64,
+    /// Disk bytes per second of that time, in 10^6.
+    #[serde(rename = "initialReplicationMBps")]
+    pub initial_replication_mbps: f64,
+    /// After the initial replication: bytes of frames sent for each byte that the kernel counted as written to the disk.
+    pub bytes_shipped_per_byte_changed: f64,
+    pub recovery_points: usize,
+    pub freeze_ms: Spread,
+    pub rpo_seconds: Spread,
+    pub test_failover: Option<Failover>,
+    pub unplanned_failover: Option<Failover>,
+}
+
+/// Nearest-rank percentiles.
+#[derive(Clone, Copy, Debug, Default, Serialize, PartialEq)]
+pub struct Spread {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failover {
+    /// From the call to the first NBD read answered.
+    pub first_read_ms: Option<f64>,
+    /// From the call to the kernel's first line on the serial port.
+    pub kernel_start_ms: Option<f64>,
+    /// From the call to the guest's verdict on its ledger.
+    pub verified_ms: Option<f64>,
+    pub ledger_ok: bool,
+    pub table_ok: bool,
+    /// In the replica's ledger when it booted.
+    pub entries_at_point: u64,
+    /// Acknowledged at the source when the failover was asked for, and not in the replica: written after the point's
+    /// instant.
+    pub entries_lost: u64,
+    /// The guest told the same over HTTP.
+    pub http_ok: bool,
+    pub recovery_point: String,
+}
+
+impl Spread {
+    pub fn of(mut samples: Vec<f64>) -> Self {
+        samples.sort_by(f64::total_cmp);
+        let rank = |part: f64| {
+            let rank = (samples.len() as f64 * part).ceil().max(1.0) as usize;
+            samples.get(rank - 1).copied().unwrap_or(0.0)
+        };
+        Self {
+            p50: rank(0.5),
+            p99: rank(0.99),
+            max: samples.last().copied().unwrap_or(0.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_samples() {
+        let spread = Spread::of((1..=200).rev().map(f64::from).collect());
+        assert_eq!((spread.p50, spread.p99, spread.max), (100.0, 198.0, 200.0));
+        assert_eq!(Spread::of(Vec::new()), Spread::default());
+    }
+
+    #[test]
+    fn the_names_are_those_promised() {
+        let report = Report {
+            machines: vec![Machine {
+                test_failover: Some(Failover::default()),
+                ..Machine::default()
+            }],
+            ..Report::default()
+        };
+        let json = serde_json::to_value(&report).unwrap();
+        for key in ["ok", "agentPeakRssMiB", "serverPeakRssMiB", "machines"] {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+        let machine = &json["machines"][0];
+        for key in [
+            "name",
+            "diskBytes",
+            "initialReplicationSeconds",
+            "initialReplicationMBps",
+            "bytesShippedPerByteChanged",
+            "recoveryPoints",
+            "freezeMs",
+            "rpoSeconds",
+            "testFailover",
+            "unplannedFailover",
+        ] {
+            assert!(machine.get(key).is_some(), "{key}");
+        }
+        for key in [
+            "firstReadMs",
+            "kernelStartMs",
+            "verifiedMs",
+            "ledgerOk",
+            "tableOk",
+            "entriesAtPoint",
+            "entriesLost",
+        ] {
+            assert!(machine["testFailover"].get(key).is_some(), "{key}");
+        }
+    }
+}

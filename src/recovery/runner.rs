@@ -1,0 +1,614 @@
+//! Takes orders, keeps them going, and answers for the machines that run at the target.
+//!
+//! One job at a time works on an item; the journal's revision of the item is what two servers or two callers would
+//! fight over, and only one wins. Jobs run on threads of their own, a bounded number at a time; how one is carried out is in
+//! `execute.rs`.
+//!
+//! | lock | held for | inside it |
+//! |---|---|---|
+//! | `submitting` | one `submit` | `queue`, the journal, the hypervisor's check |
+//! | `queue` | a look or a change | nothing |
+//! | a job's gate | a look or a change | nothing |
+use super::admission::{self, Facts};
+use super::changes;
+use super::disks::{Base, Disks, attached};
+use super::error::{RecoveryError, Refusal, chain};
+use super::job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
+use super::points;
+use super::request::{Operation, Request, Source};
+use super::state::{Failover, Item, TestFailoverState};
+use super::steps::{self, Outcome, Parameters};
+use super::watch::Watch;
+use crate::block::MachineId;
+use crate::replica::Store;
+use crate::rt::now_unix_nanos;
+use crate::target::{Compute, MachineSpec, MachineStatus};
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often a journal is asked again about a job that is not carried out here.
+const FOREIGN_LOOK: Duration = Duration::from_millis(100);
+/// How long a verdict of the hypervisor's check stands: it may start a program, and pages ask for it often.
+const CHECK_LIFETIME: Duration = Duration::from_secs(5);
+/// How often an order is admitted anew when somebody else changes the item in between.
+const CONFLICTS_MAX: u32 = 20;
+
+/// What recovery works with.
+pub struct Parts {
+    pub journal: Arc<dyn Journal>,
+    pub store: Store,
+    pub compute: Arc<dyn Compute>,
+    /// Folder of the running machines; made when it is missing.
+    pub vms: PathBuf,
+    pub source: Arc<dyn Source>,
+}
+
+/// Times and numbers that a test wants smaller.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Jobs at once: each holds a thread and starts a machine.
+    pub jobs: usize,
+    /// For what is pending at the source; a source that is alive ships a point in seconds.
+    pub last_sync: Duration,
+    /// For a started machine to read its disk: firmware on an emulated, busy CPU takes tens of seconds.
+    pub first_read: Duration,
+    /// For a started machine to write to its serial port; after that nobody looks any more.
+    pub first_output: Duration,
+    /// For steps under way when the runner stops.
+    pub shut_down: Duration,
+    /// Between attempts to reach a journal that refuses.
+    pub journal_again: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            jobs: 16,
+            last_sync: Duration::from_secs(60),
+            first_read: Duration::from_secs(120),
+            first_output: Duration::from_secs(300),
+            shut_down: Duration::from_secs(20),
+            journal_again: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Whether a job may still be cancelled. Set to `TooLate` in the same breath in which the point of no return is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    CancelRequested,
+    TooLate,
+}
+
+pub(super) struct Handle {
+    gate: Mutex<Gate>,
+}
+
+impl Handle {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes the point of no return, unless a cancel came first.
+    pub(super) fn pass(&self) -> bool {
+        let mut gate = self.gate();
+        if *gate == Gate::CancelRequested {
+            return false;
+        }
+        *gate = Gate::TooLate;
+        true
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        *self.gate() == Gate::CancelRequested
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<JobId>,
+    /// Jobs that are waiting or carried out here.
+    handles: HashMap<JobId, Arc<Handle>>,
+    threads: usize,
+    stopping: bool,
+}
+
+pub(super) struct Shared {
+    pub(super) parts: Parts,
+    pub(super) disks: Disks,
+    pub(super) limits: Limits,
+    pub(super) watch: Watch,
+    queue: Mutex<Queue>,
+    /// Something in the queue changed.
+    changed: Condvar,
+    submitting: Mutex<()>,
+    check: Mutex<Option<(Instant, Option<String>)>>,
+}
+
+/// Cheap to clone. All calls block; async callers go through a blocking thread.
+#[derive(Clone)]
+pub struct Runner(Arc<Shared>);
+
+/// What [`Runner::resume`] found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resumed {
+    /// Machines whose disks are served again.
+    pub machines: usize,
+    /// Open jobs that were taken up.
+    pub jobs: usize,
+    /// Machines whose disks could not be served; the others go on.
+    pub troubles: Vec<(MachineId, JobError)>,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.queue().stopping
+    }
+
+    /// Waits; true: the runner stops.
+    pub(super) fn pause(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut queue = self.queue();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if queue.stopping || left.is_zero() {
+                return queue.stopping;
+            }
+            queue = self
+                .changed
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Puts a job into the queue and sees that somebody works on it.
+    fn enqueue(self: &Arc<Self>, id: JobId, gate: Gate) {
+        let mut queue = self.queue();
+        let handle = Handle {
+            gate: Mutex::new(gate),
+        };
+        if queue.handles.contains_key(&id) {
+            return;
+        }
+        queue.handles.insert(id, Arc::new(handle));
+        queue.waiting.push_back(id);
+        if queue.threads < self.limits.jobs && !queue.stopping {
+            let shared = self.clone();
+            let thread = std::thread::Builder::new()
+                .name("recovery".into())
+                .spawn(move || shared.work());
+            match thread {
+                Ok(_) => queue.threads += 1,
+                // The job waits for a thread that is there; without any, for the next start of the server.
+                Err(error) => tracing::error!(%error, job = %id, "no thread for a job"),
+            }
+        }
+    }
+
+    /// A worker: one job after the other until none is left.
+    fn work(self: &Arc<Self>) {
+        loop {
+            let (id, handle) = {
+                let mut queue = self.queue();
+                let next = if queue.stopping {
+                    None
+                } else {
+                    queue.waiting.pop_front()
+                };
+                let taken = next.and_then(|id| Some((id, queue.handles.get(&id)?.clone())));
+                let Some(taken) = taken else {
+                    queue.threads -= 1;
+                    self.changed.notify_all();
+                    return;
+                };
+                taken
+            };
+            self.execute(id, &handle);
+            self.queue().handles.remove(&id);
+            self.changed.notify_all();
+        }
+    }
+
+    fn target_trouble(&self) -> Option<String> {
+        let mut check = self.check.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, verdict)) = &*check
+            && at.elapsed() < CHECK_LIFETIME
+        {
+            return verdict.clone();
+        }
+        let verdict = self.parts.compute.check().err().map(|error| chain(&error));
+        *check = Some((Instant::now(), verdict.clone()));
+        verdict
+    }
+
+    /// The verdict needs more than the item; `decide` gets all of it.
+    fn with_facts<T>(&self, item: &Item, decide: impl FnOnce(&Facts) -> T) -> Result<T, RecoveryError> {
+        let jobs = self.parts.journal.open_jobs()?;
+        let mut kinds = jobs
+            .iter()
+            .filter(|job| job.machine == item.machine)
+            .map(|job| job.kind)
+            .collect::<Vec<_>>();
+        // The one that matters first: resynchronizing holds nothing up.
+        kinds.sort_by_key(|kind| kind.holds_nothing_up());
+        let points = match self.parts.store.points(item.machine) {
+            Ok(points) => points,
+            Err(crate::replica::ReplicaError::NoMachine(_)) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let trouble = self.target_trouble();
+        Ok(decide(&Facts {
+            item,
+            open_job: kinds.first().copied(),
+            usable_points: points
+                .iter()
+                .filter(|point| points::is_usable(point, &item.disks))
+                .count(),
+            source_connected: self.parts.source.is_connected(item.machine),
+            target_trouble: trouble.as_deref(),
+        }))
+    }
+
+    fn base_and_serve(&self, item: &Item, failover: &Failover) -> Result<(), JobError> {
+        let disks = attached(&failover.machine)?;
+        self.disks.serve(
+            failover.job,
+            Base {
+                machine: item.machine,
+                point: failover.point,
+                disks: &disks,
+            },
+        )
+    }
+}
+
+impl Runner {
+    pub fn new(parts: Parts) -> Self {
+        Self::with_limits(parts, Limits::default())
+    }
+
+    pub(super) fn with_limits(mut parts: Parts, limits: Limits) -> Self {
+        // The hypervisor is another process with another working folder.
+        if let Ok(absolute) = std::path::absolute(&parts.vms) {
+            parts.vms = absolute;
+        }
+        let disks = Disks::new(parts.store.clone(), parts.vms.clone());
+        Self(Arc::new(Shared {
+            parts,
+            disks,
+            limits,
+            watch: Watch::default(),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            submitting: Mutex::new(()),
+            check: Mutex::new(None),
+        }))
+    }
+
+    /// After a start of the server: serves the disks of running machines at their old sockets again, takes up open jobs.
+    /// Call once, before the first `submit`.
+    pub fn resume(&self) -> Result<Resumed, RecoveryError> {
+        let mut resumed = Resumed::default();
+        for item in self.0.parts.journal.items()? {
+            for failover in changes::machines_to_serve(&item) {
+                match self.0.base_and_serve(&item, failover) {
+                    Ok(()) => {
+                        resumed.machines += 1;
+                        self.0.watch_start(failover.job, &failover.machine);
+                    }
+                    Err(error) => {
+                        tracing::error!(machine = %item.name, error = %error.message, "the disks of a running machine cannot be served");
+                        resumed.troubles.push((item.machine, error));
+                    }
+                }
+            }
+        }
+        for job in self.0.parts.journal.open_jobs()? {
+            if !is_ours(job.kind) {
+                continue;
+            }
+            resumed.jobs += 1;
+            let late = job.error.is_some()
+                || job.tasks.iter().any(|task| {
+                    task.state != TaskState::NotStarted
+                        && steps::Step::from_name(&task.name).is_some_and(steps::Step::is_point_of_no_return)
+                });
+            self.0
+                .enqueue(job.id, if late { Gate::TooLate } else { Gate::Open });
+        }
+        Ok(resumed)
+    }
+
+    /// Takes an order: when this returns, the job is in the journal and will be carried out, also after a crash.
+    pub fn submit(&self, machine: MachineId, request: Request, user: &str) -> Result<JobId, RecoveryError> {
+        self.submit_again(machine, request, user, None)
+    }
+
+    /// Gives the order of a job that failed or was cancelled once more, as a new job. None: not a job of recovery.
+    pub fn restart(&self, job: &Job, user: &str) -> Result<Option<JobId>, RecoveryError> {
+        let Ok(parameters) = serde_json::from_value::<Parameters>(job.parameters.clone()) else {
+            return Ok(None);
+        };
+        self.submit_again(job.machine, parameters.request, user, Some(job.id))
+            .map(Some)
+    }
+
+    fn submit_again(
+        &self,
+        machine: MachineId,
+        request: Request,
+        user: &str,
+        restart_of: Option<JobId>,
+    ) -> Result<JobId, RecoveryError> {
+        let created = now_unix_nanos();
+        let _one = self.0.submitting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.is_stopping() {
+            return Err(RecoveryError::ShuttingDown);
+        }
+        std::fs::create_dir_all(&self.0.parts.vms).map_err(|source| crate::target::TargetError::Io {
+            action: "make",
+            object: self.0.parts.vms.clone(),
+            source,
+        })?;
+        let operation = match &request {
+            Request::TestFailover { .. } => Operation::TestFailover,
+            Request::TestFailoverCleanup { .. } => Operation::TestFailoverCleanup,
+            Request::UnplannedFailover { .. } => Operation::UnplannedFailover,
+            Request::Commit => Operation::Commit,
+        };
+        for _ in 0..CONFLICTS_MAX {
+            let mut item = self.0.parts.journal.item(machine)?;
+            self.0
+                .with_facts(&item, |facts| admission::admit(operation, facts))??;
+            if let Some(choice) = request.point() {
+                points::choose(&self.0.parts.store.points(machine)?, &item.disks, choice)?;
+            }
+            let id = JobId::new();
+            let mut job = self.job(id, &item, request.clone(), user, created);
+            job.restart_of = restart_of;
+            // Admission knows the states; that the drawing knows them too is what its test checks.
+            changes::at_submission(&request)
+                .apply(&mut item)
+                .map_err(|refused| {
+                    Refusal::new(
+                        "WrongState",
+                        format!("{refused}."),
+                        "The item changed a moment ago.",
+                        "Look at the item's state and try again.",
+                    )
+                })?;
+            match self.0.parts.journal.record(&job, Some(&item)) {
+                Ok(()) => {
+                    self.0.enqueue(id, Gate::Open);
+                    return Ok(id);
+                }
+                Err(JournalError::Conflict) => continue,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(JournalError::Conflict.into())
+    }
+
+    fn job(&self, id: JobId, item: &Item, request: Request, user: &str, created: i64) -> Job {
+        let parameters = Parameters {
+            machine: self.spec(id, item, &request),
+            failover: match &request {
+                Request::TestFailover { .. } => None,
+                Request::TestFailoverCleanup { .. } => item.test_failover.clone(),
+                Request::UnplannedFailover { .. } | Request::Commit => item.failover.clone(),
+            },
+            test_succeeded: item.test_failover_state == TestFailoverState::TestFailoverCompleted,
+            source_is_fenced: item.protection.is_fenced(),
+            request,
+        };
+        let task = |step: steps::Step| Task {
+            name: step.name(),
+            state: TaskState::NotStarted,
+            started_unix_nanos: None,
+            ended_unix_nanos: None,
+            message: String::new(),
+            error: None,
+        };
+        Job {
+            id,
+            kind: steps::kind(&parameters.request),
+            machine: item.machine,
+            state: JobState::NotStarted,
+            user: user.to_owned(),
+            created_unix_nanos: created,
+            started_unix_nanos: None,
+            ended_unix_nanos: None,
+            tasks: steps::plan(&parameters.request).into_iter().map(task).collect(),
+            parameters: serde_json::to_value(parameters).unwrap_or_default(),
+            result: serde_json::to_value(Outcome::default()).unwrap_or_default(),
+            error: None,
+            restart_of: None,
+        }
+    }
+
+    /// The machine that a failover starts, as the item's settings are now.
+    fn spec(&self, id: JobId, item: &Item, request: &Request) -> Option<MachineSpec> {
+        let target = &item.target;
+        let (name, nics) = match request {
+            Request::TestFailover { network, .. } => (
+                format!(
+                    "{}-test",
+                    target.name.strip_suffix("-asr").unwrap_or(&target.name)
+                ),
+                network.as_ref().unwrap_or(&target.test_nics),
+            ),
+            Request::UnplannedFailover { .. } => (target.name.clone(), &target.nics),
+            _ => return None,
+        };
+        Some(MachineSpec {
+            name,
+            folder: self.0.disks.folder(id).join("machine"),
+            cpus: target.cpus,
+            memory_bytes: target.memory_bytes,
+            firmware: target.firmware,
+            disk_bus: target.disk_bus,
+            disks: self.0.disks.attachments(id, &item.disks),
+            nics: nics.clone(),
+        })
+    }
+
+    /// Every operation, with the reason where it is refused.
+    pub fn allowed(&self, machine: MachineId) -> Result<Vec<(Operation, Option<Refusal>)>, RecoveryError> {
+        let item = self.0.parts.journal.item(machine)?;
+        self.0.with_facts(&item, admission::allowed)
+    }
+
+    /// Asks a job to stop and undo what it did. Refused past its point of no return. It is over when `wait` says so.
+    pub fn cancel(&self, job: JobId) -> Result<(), RecoveryError> {
+        let handle = self.0.queue().handles.get(&job).cloned();
+        let Some(handle) = handle else {
+            let known = self.0.parts.journal.job(job)?;
+            return Err(if known.state.is_over() {
+                Refusal::new(
+                    "JobIsOver",
+                    "The job is over.",
+                    "It ended before the cancel came.",
+                    "Look at its result.",
+                )
+            } else {
+                Refusal::new(
+                    "NotCancellable",
+                    format!("A job of the kind {:?} cannot be cancelled here.", known.kind),
+                    "It is not carried out by recovery.",
+                    "Wait until it is over.",
+                )
+            }
+            .into());
+        };
+        let mut gate = handle.gate();
+        if *gate == Gate::TooLate {
+            return Err(Refusal::new(
+                "PastPointOfNoReturn",
+                "The job can no longer be cancelled.",
+                "What it does now cannot be taken back: the source is fenced, a machine is being removed, or points are.",
+                "Wait until it is over.",
+            )
+            .into());
+        }
+        *gate = Gate::CancelRequested;
+        Ok(())
+    }
+
+    /// The job when it is over; [`RecoveryError::StillRunning`] when it is not by then.
+    pub fn wait(&self, job: JobId, limit: Duration) -> Result<Job, RecoveryError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let known = self.0.parts.journal.job(job)?;
+            if known.state.is_over() {
+                return Ok(known);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(RecoveryError::StillRunning(job));
+            }
+            let queue = self.0.queue();
+            let look = if queue.handles.contains_key(&job) {
+                left
+            } else {
+                left.min(FOREIGN_LOOK)
+            };
+            drop(self.0.changed.wait_timeout(queue, look));
+        }
+    }
+
+    fn failover(&self, machine: MachineId, test: bool) -> Result<Option<Failover>, RecoveryError> {
+        let item = self.0.parts.journal.item(machine)?;
+        Ok(if test { item.test_failover } else { item.failover })
+    }
+
+    /// The machine started by a failover, or by a test failover. None: there is none.
+    pub fn machine_status(
+        &self,
+        machine: MachineId,
+        test: bool,
+    ) -> Result<Option<MachineStatus>, RecoveryError> {
+        match self.failover(machine, test)? {
+            Some(failover) => Ok(Some(self.0.parts.compute.status(&failover.machine)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Starts a machine again that has stopped, after a restart of the host or because a person wants it, or lets one go on
+    /// that waits for room on the disk. Its disks are as it left them. Nothing happens to one that runs.
+    pub fn start_machine(&self, machine: MachineId, test: bool) -> Result<MachineStatus, RecoveryError> {
+        // Nobody submits a cleanup meanwhile.
+        let _one = self.0.submitting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.is_stopping() {
+            return Err(RecoveryError::ShuttingDown);
+        }
+        let item = self.0.parts.journal.item(machine)?;
+        self.0.with_facts(&item, admission::job_running)??;
+        let failover = if test {
+            item.test_failover.as_ref()
+        } else {
+            item.failover.as_ref()
+        };
+        let failover = failover
+            .filter(|failover| changes::machines_to_serve(&item).contains(failover))
+            .ok_or(RecoveryError::NoMachine)?;
+        self.0.base_and_serve(&item, failover).map_err(Refusal::from)?;
+        Ok(self.0.parts.compute.start(&failover.machine)?)
+    }
+
+    /// Path of the serial port's log; may not exist yet. [`RecoveryError::NoMachine`]: there is no such machine.
+    pub fn serial_log(&self, machine: MachineId, test: bool) -> Result<PathBuf, RecoveryError> {
+        let failover = self.failover(machine, test)?.ok_or(RecoveryError::NoMachine)?;
+        Ok(self.0.parts.compute.serial_log(&failover.machine))
+    }
+
+    /// A PNG of the screen.
+    pub fn screenshot(&self, machine: MachineId, test: bool) -> Result<Vec<u8>, RecoveryError> {
+        let failover = self.failover(machine, test)?.ok_or(RecoveryError::NoMachine)?;
+        Ok(self.0.parts.compute.screenshot(&failover.machine)?)
+    }
+
+    /// Stops taking orders and serving disks. Machines go on running and wait for their disks; open jobs are taken up by
+    /// the next `resume`.
+    pub fn shut_down(&self) {
+        let deadline = Instant::now() + self.0.limits.shut_down;
+        let mut queue = self.0.queue();
+        queue.stopping = true;
+        self.0.changed.notify_all();
+        while queue.threads > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!(
+                    threads = queue.threads,
+                    "steps under way did not end; they will be run again"
+                );
+                break;
+            }
+            queue = self
+                .0
+                .changed
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        drop(queue);
+        self.0.disks.shut_down();
+    }
+}
+
+fn is_ours(kind: JobKind) -> bool {
+    matches!(
+        kind,
+        JobKind::TestFailover
+            | JobKind::TestFailoverCleanup
+            | JobKind::UnplannedFailover
+            | JobKind::CommitFailover
+    )
+}

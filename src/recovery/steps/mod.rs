@@ -1,0 +1,280 @@
+//! The steps that jobs are made of: do, undo, and which ones cannot be undone.
+//!
+//! A step is run when the journal says that it is in progress, and may be run again after a crash: running it twice is the
+//! same as running it once. So is undoing it, also when it was never run. What a step finds out goes to the job's result,
+//! which the journal keeps with the step's end.
+mod source;
+mod start;
+mod stop;
+
+pub use start::millis_since;
+
+use super::disks::Disks;
+use super::error::{Refusal, failure};
+use super::job::{JobError, JobId, JobKind};
+use super::request::{PointChoice, Request};
+use super::runner::{Limits, Parts};
+use super::state::Failover;
+use crate::block::{MachineId, PointId};
+use crate::replica::ReplicaError;
+use crate::target::{Forward, MachineSpec, TargetError};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// What can be known beforehand, is: the point can be read and the target can start machines.
+    CheckTarget,
+    LastSync,
+    /// Point of no return: the source is refused from here on.
+    FenceSource,
+    /// What an earlier attempt could not undo.
+    DiscardFailedAttempt,
+    ChoosePoint,
+    PinPoint,
+    MakeBranches,
+    ServeDisks,
+    PrepareMachine,
+    StartMachine,
+    ConfirmStart,
+    /// Point of no return: the test's machine is powered off.
+    StopMachine,
+    StopDisks,
+    DiscardBranches,
+    UnpinPoint,
+    /// Point of no return.
+    RemoveOtherPoints,
+}
+
+const START: [Step; 7] = [
+    Step::ChoosePoint,
+    Step::PinPoint,
+    Step::MakeBranches,
+    Step::ServeDisks,
+    Step::PrepareMachine,
+    Step::StartMachine,
+    Step::ConfirmStart,
+];
+
+/// The steps of a request in their order.
+pub fn plan(request: &Request) -> Vec<Step> {
+    let before: &[Step] = match request {
+        Request::TestFailover { .. } => &[Step::CheckTarget, Step::LastSync],
+        // The point is chosen behind the fence: nothing that the source was told is safe can come after it.
+        Request::UnplannedFailover { .. } => &[
+            Step::CheckTarget,
+            Step::LastSync,
+            Step::FenceSource,
+            Step::DiscardFailedAttempt,
+        ],
+        Request::TestFailoverCleanup { .. } => {
+            return vec![
+                Step::StopMachine,
+                Step::StopDisks,
+                Step::DiscardBranches,
+                Step::UnpinPoint,
+            ];
+        }
+        Request::Commit => return vec![Step::RemoveOtherPoints],
+    };
+    [before, &START].concat()
+}
+
+pub fn kind(request: &Request) -> JobKind {
+    match request {
+        Request::TestFailover { .. } => JobKind::TestFailover,
+        Request::TestFailoverCleanup { .. } => JobKind::TestFailoverCleanup,
+        Request::UnplannedFailover { .. } => JobKind::UnplannedFailover,
+        Request::Commit => JobKind::CommitFailover,
+    }
+}
+
+/// What was asked for, with what follows from it at that instant. A job's `parameters`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Parameters {
+    pub request: Request,
+    /// The machine to be started.
+    pub machine: Option<MachineSpec>,
+    /// To be cleaned up or committed; of an unplanned failover: what an earlier attempt left.
+    pub failover: Option<Failover>,
+    /// Of a cleanup: whether the test had succeeded.
+    #[serde(default)]
+    pub test_succeeded: bool,
+    /// Of a failover that is run again.
+    #[serde(default)]
+    pub source_is_fenced: bool,
+}
+
+/// What came out so far. A job's `result`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Outcome {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point_id: Option<PointId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point_instant_unix_nanos: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point_consistency: Option<crate::block::Consistency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<std::path::PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
+    /// From the order to the first NBD read that was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_read_ms: Option<u64>,
+    /// From the order to the first byte on the serial port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_start_ms: Option<u64>,
+    /// Generation that fences the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_points: Option<usize>,
+}
+
+/// How a step ended.
+#[derive(Debug)]
+pub enum Done {
+    Succeeded(String),
+    Skipped(String),
+}
+
+#[derive(Debug)]
+pub enum Fault {
+    Failed(JobError),
+    /// A wait was ended because the job is to be cancelled or the runner stops.
+    Interrupted,
+}
+
+macro_rules! failed_by {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Fault {
+            fn from(error: $error) -> Self {
+                Self::Failed(error.into())
+            }
+        })*
+    };
+}
+failed_by!(JobError, Refusal, ReplicaError, TargetError);
+
+fn missing(what: &str) -> JobError {
+    failure(
+        "JobIncomplete",
+        format!("The job does not hold {what}."),
+        "The vault's database was changed from outside, or by another version.",
+        "Run the operation again.",
+    )
+}
+
+/// What a step works with.
+pub struct Context<'a> {
+    pub parts: &'a Parts,
+    pub disks: &'a Disks,
+    pub limits: &'a Limits,
+    pub id: JobId,
+    pub machine: MachineId,
+    pub created_unix_nanos: i64,
+    pub parameters: &'a Parameters,
+    pub outcome: &'a mut Outcome,
+    /// The machine was started by this process: its first read and its start can be measured.
+    pub started_here: &'a mut bool,
+    /// The job is to be cancelled, or the runner stops.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+impl Step {
+    const ALL: [Self; 16] = [
+        Self::CheckTarget,
+        Self::LastSync,
+        Self::FenceSource,
+        Self::DiscardFailedAttempt,
+        Self::ChoosePoint,
+        Self::PinPoint,
+        Self::MakeBranches,
+        Self::ServeDisks,
+        Self::PrepareMachine,
+        Self::StartMachine,
+        Self::ConfirmStart,
+        Self::StopMachine,
+        Self::StopDisks,
+        Self::DiscardBranches,
+        Self::UnpinPoint,
+        Self::RemoveOtherPoints,
+    ];
+
+    /// Stable: it stands in the journal.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.name() == name)
+    }
+
+    /// From its begin on the job cannot be cancelled any more, and what this step does stays done.
+    pub fn is_point_of_no_return(self) -> bool {
+        matches!(
+            self,
+            Self::FenceSource | Self::StopMachine | Self::RemoveOtherPoints
+        )
+    }
+
+    pub fn run(self, context: &mut Context) -> Result<Done, Fault> {
+        match self {
+            Self::CheckTarget => start::check_target(context),
+            Self::LastSync => source::last_sync(context),
+            Self::FenceSource => source::fence(context),
+            Self::DiscardFailedAttempt => stop::discard_failed_attempt(context),
+            Self::ChoosePoint => start::choose_point(context),
+            Self::PinPoint => start::pin_point(context),
+            Self::MakeBranches => start::make_branches(context),
+            Self::ServeDisks => start::serve_disks(context),
+            Self::PrepareMachine => start::prepare_machine(context),
+            Self::StartMachine => start::start_machine(context),
+            Self::ConfirmStart => start::confirm_start(context),
+            Self::StopMachine => stop::stop_machine(context),
+            Self::StopDisks => stop::stop_disks(context),
+            Self::DiscardBranches => stop::discard_branches(context),
+            Self::UnpinPoint => stop::unpin_point(context),
+            Self::RemoveOtherPoints => stop::remove_other_points(context),
+        }
+    }
+
+    pub fn has_undo(self) -> bool {
+        matches!(
+            self,
+            Self::PinPoint | Self::MakeBranches | Self::ServeDisks | Self::PrepareMachine
+        )
+    }
+
+    /// Safe to repeat, and to call for a step that was never run.
+    pub fn undo(self, context: &mut Context) -> Result<(), JobError> {
+        match self {
+            Self::PinPoint => stop::unpin(context, context.id),
+            Self::MakeBranches => context.disks.discard(context.id),
+            Self::ServeDisks => context.disks.stop(context.id),
+            // Starting has no undo of its own: what was prepared is destroyed with whatever runs in it.
+            Self::PrepareMachine => match &context.parameters.machine {
+                Some(machine) => stop::destroy(context, machine),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Request {
+    /// The recovery point that was asked for.
+    pub fn point(&self) -> Option<PointChoice> {
+        match self {
+            Self::TestFailover { point, .. } | Self::UnplannedFailover { point, .. } => Some(*point),
+            _ => None,
+        }
+    }
+}

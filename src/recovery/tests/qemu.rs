@@ -1,0 +1,169 @@
+//! The whole way once: a point in the store, a branch, NBD, and a QEMU that boots from it. The guest is one sector, made
+//! for the tests of the target (`tests/fixtures/guest`); it needs neither root nor KVM.
+use super::*;
+
+/// Under emulation on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The guest writes numbered sectors for ever and reads them again.
+const WRITES: u8 = 2;
+
+fn bed() -> Bed {
+    let mut item = item();
+    item.disks.truncate(1);
+    item.target.memory_bytes = 64 << 20;
+    item.target.nics = Vec::new();
+    let mut bed = Bed::empty(item);
+    bed.qemu = true;
+    bed.limits.first_read = PATIENCE;
+    bed.boot();
+    let mut disk = vec![0; DISK_BYTES as usize];
+    disk[..512].copy_from_slice(include_bytes!("../../../tests/fixtures/guest/boot.bin"));
+    disk[512..524].copy_from_slice(b"from a point");
+    disk[1023] = WRITES;
+    let mut writer = bed.store().begin(bed.machine, 1).unwrap();
+    for (index, part) in disk.chunks(64 * BLOCK_BYTES).enumerate() {
+        let mut builder = FrameBuilder::new();
+        builder.push(index as u64 * 64, part);
+        writer.append(bed.disks[0], builder.finish(1).unwrap()).unwrap();
+    }
+    let spec = PointSpec {
+        instant_unix_nanos: now_unix_nanos(),
+        consistency: Consistency::CrashConsistent,
+        note: String::new(),
+        freeze_micros: 0,
+    };
+    writer.seal(spec).unwrap();
+    bed
+}
+
+fn serial(bed: &Bed, test: bool) -> String {
+    let path = bed.runner().serial_log(bed.machine, test).unwrap();
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+fn wait_for(bed: &Bed, test: bool, what: impl Fn(&str) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !what(&serial(bed, test)) {
+        assert!(Instant::now() < deadline, "{}", serial(bed, test));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_running(bed: &Bed, test: bool) -> u32 {
+    let status = bed.runner().machine_status(bed.machine, test).unwrap().unwrap();
+    assert_eq!(status.power, Power::Running, "{status:?}");
+    status.pid.unwrap()
+}
+
+/// New numbers come, and each that was written is read back.
+fn goes_on(bed: &Bed, test: bool) {
+    let before = serial(bed, test).lines().count();
+    wait_for(bed, test, |log| log.lines().count() > before + 3);
+    let log = serial(bed, test);
+    assert!(!log.contains("BAD") && !log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn a_machine_boots_from_a_point_outlives_the_server_and_is_cleaned_up() {
+    let mut bed = bed();
+    let forwards = vec![Forward {
+        host_port: 0,
+        guest_port: 22,
+    }];
+    let network = Network::User { forwards };
+    let request = Request::TestFailover {
+        point: PointChoice::Latest,
+        network: Some(vec![Nic { mac: None, network }]),
+    };
+    let job = bed.runner().submit(bed.machine, request, "tester").unwrap();
+    let job = bed.runner().wait(job, PATIENCE).unwrap();
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+    wait_for(&bed, true, |log| {
+        log.contains("BOOT") && log.contains("from a point")
+    });
+    let deadline = Instant::now() + LIMIT;
+    let result = loop {
+        let result = outcome(&bed.journal.job(job.id).unwrap());
+        if result.kernel_start_ms.is_some() {
+            break result;
+        }
+        assert!(Instant::now() < deadline, "{result:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    eprintln!(
+        "first read after {:?} ms, first output after {:?} ms",
+        result.first_read_ms, result.kernel_start_ms
+    );
+    assert!(result.first_read_ms <= result.kernel_start_ms, "{result:?}");
+    assert!(result.forwards[0].host_port != 0, "{result:?}");
+    let pid = is_running(&bed, true);
+    goes_on(&bed, true);
+    for _ in 0..3 {
+        let resumed = bed.restart();
+        assert_eq!((resumed.machines, resumed.troubles.len()), (1, 0));
+        assert_eq!(is_running(&bed, true), pid);
+        goes_on(&bed, true);
+    }
+    let png = bed.runner().screenshot(bed.machine, true).unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
+    let job = bed.run(cleanup());
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+    bed.assert_clean("after the cleanup");
+    // Gone, or dead and not yet collected by the system's first process.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+}
+
+#[test]
+fn a_failed_over_machine_is_committed_and_its_death_shows() {
+    let mut bed = bed();
+    let job = bed.runner().submit(bed.machine, failover(), "tester").unwrap();
+    let job = bed.runner().wait(job, PATIENCE).unwrap();
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+    wait_for(&bed, false, |log| log.contains("from a point"));
+    assert_eq!(bed.run(Request::Commit).state, JobState::Succeeded);
+    bed.store().compact(bed.machine).unwrap();
+    let resumed = bed.restart();
+    assert_eq!((resumed.machines, resumed.troubles.len()), (1, 0));
+    goes_on(&bed, false);
+    let pid = is_running(&bed, false);
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let status = bed.runner().machine_status(bed.machine, false).unwrap().unwrap();
+        if status.power == Power::Stopped {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{status:?}");
+    }
+    // Nothing else is disturbed by it.
+    assert!(
+        bed.runner()
+            .allowed(bed.machine)
+            .unwrap()
+            .iter()
+            .all(|(_, refusal)| refusal.is_some())
+    );
+}
+
+#[test]
+fn a_machine_that_qemu_refuses_leaves_nothing_and_can_be_tried_again() {
+    // More memory than there is.
+    let bed = bed();
+    bed.journal
+        .change(bed.machine, |item| item.target.memory_bytes = 1 << 50);
+    let job = bed.runner().submit(bed.machine, failover(), "tester").unwrap();
+    let job = bed.runner().wait(job, PATIENCE).unwrap();
+    assert_eq!(job.state, JobState::Failed, "{job:?}");
+    let error = job.error.unwrap();
+    eprintln!("{}: {}", error.code, error.message);
+    assert_eq!(error.code, "TargetDidNotStart");
+    assert_eq!(bed.item().protection, ProtectionState::UnplannedFailoverFailed);
+    bed.assert_clean("after the failure");
+    bed.journal
+        .change(bed.machine, |item| item.target.memory_bytes = 64 << 20);
+    let job = bed.runner().submit(bed.machine, failover(), "tester").unwrap();
+    let job = bed.runner().wait(job, PATIENCE).unwrap();
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+}

@@ -1,0 +1,113 @@
+//! A server process on loopback, in a folder of its own.
+#![allow(dead_code)] // each test file uses a part
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub const LIFEBOAT: &str = env!("CARGO_BIN_EXE_lifeboat");
+
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub struct Site {
+    pub data: PathBuf,
+    pub child: Child,
+    pub ready: Value,
+    _folder: tempfile::TempDir,
+}
+
+impl Site {
+    pub fn start() -> Self {
+        Self::of(LIFEBOAT.as_ref(), &[])
+    }
+
+    /// Run from another executable.
+    pub fn of(program: &Path, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let (child, ready) = serve(program, &data, args);
+        Self {
+            data,
+            child,
+            ready,
+            _folder: folder,
+        }
+    }
+
+    /// Ends the server as a crash does, does something, and starts it again on the same ports.
+    pub fn restart(&mut self, between: impl FnOnce(&Path), args: &[&str]) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        between(&self.data);
+        let port = |name: &str, scheme: &str| {
+            let text = self.ready[name].as_str().unwrap().trim_end_matches('/');
+            text.trim_start_matches(scheme).to_owned()
+        };
+        let (data, api) = (port("dataAddress", ""), port("apiUrl", "https://"));
+        let mut all = vec!["--data-listen", &data, "--api-listen", &api];
+        all.extend(args);
+        (self.child, self.ready) = serve(LIFEBOAT.as_ref(), &self.data, &all);
+    }
+
+    pub fn cli(&self, args: &[&str]) -> Value {
+        let output = Command::new(LIFEBOAT)
+            .args(args)
+            .arg("--json")
+            .env("LIFEBOAT_DATA_DIR", &self.data)
+            .env("LIFEBOAT_CONFIG_DIR", self.data.join("none"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The line for the machine, as root there.
+    pub fn line(&self) -> String {
+        let made = self.cli(&["server", "join-token", "--address", "127.0.0.1"]);
+        let line = made["installCommand"].as_str().unwrap();
+        line.replace("| sudo sh", "| sh")
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        crate::support::end_machines(&self.data);
+    }
+}
+
+fn serve(program: &Path, data: &Path, args: &[&str]) -> (Child, Value) {
+    let mut command = Command::new(program);
+    command
+        .args(["serve", "--json", "--heartbeat", "1", "--data-dir"])
+        .arg(data);
+    if !args.contains(&"--data-listen") {
+        command.args(["--data-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]);
+    }
+    let mut child = command
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let ready = serde_json::from_str(&line);
+    (
+        child,
+        ready.unwrap_or_else(|_| panic!("the server did not start: {line}")),
+    )
+}

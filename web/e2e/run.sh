@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The web interface before a real site: `lifeboat lab` with two machines, a third one that joins, a browser that does what
+# people do. Needs root (loop devices), QEMU, Node.js 20.19 or newer, and chromium. LIFEBOAT=path of the executable.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-../target}
+bin=$(realpath "${LIFEBOAT:-$target/debug/lifeboat}")
+browser=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+
+if [ "$(id -u)" != 0 ]; then echo "skipped: the lab needs root for its loop devices"; exit 0; fi
+if [ -z "$browser" ]; then echo "chromium is missing: apt-get install --no-install-recommends chromium fonts-dejavu-core" >&2; exit 1; fi
+own=${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-node/node_modules/node/bin
+if [ -x "$own/node" ]; then PATH="$own:$PATH"; fi
+if [ ! -d node_modules/playwright-core ] || [ ! -d dist/assets ]; then ./build.sh; fi
+
+work=$(mktemp -d)
+log=$work/lab.log
+"$bin" lab --machines 2 --folder "$work/lab" >"$log" 2>&1 &
+lab=$!
+clean() {
+    # Processes of the story's own agent end with the story; the lab ends its own.
+    kill -TERM "$lab" 2>/dev/null || true
+    wait "$lab" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap clean EXIT
+trap 'exit 130' INT TERM
+
+deadline=$((SECONDS + 180))
+until grep -q "the lab runs" "$log"; do
+    if ! kill -0 "$lab" 2>/dev/null || [ $SECONDS -ge $deadline ]; then echo "the lab did not start:" >&2; cat "$log" >&2; exit 1; fi
+    read -rt 0.2 <> <(:) || true
+done
+begin=$SECONDS
+WORK=$work LAB_LOG=$log LIFEBOAT=$bin CHROMIUM=$browser SHOTS=${SHOTS:-} node e2e/story.mjs
+echo "the browser's story took $((SECONDS - begin)) s"

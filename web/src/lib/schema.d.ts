@@ -1,0 +1,4966 @@
+// Made by tools/types.mjs from proto/openapi.json.
+
+export interface paths {
+    "/agent/lifeboat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The executable of this server, which is the agent's too. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/octet-stream": number[];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/agent/lifeboat.sha256": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** SHA-256 of the executable, as `sha256sum` reads it. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/plain": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins a session. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["LoginRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["LoginAnswer"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends the session. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/openapi.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** This document. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Changes the caller's password. Other sessions of the user end. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PasswordRequest"];
+                };
+            };
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The vaults in which the caller has a role. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description name (default), createdAt, machines, replicatedItems; with a `-` before it the other way round. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Vault"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Makes a vault with the default policy; its maker becomes its Owner. For Owners of the vault `default`. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreateVaultRequest"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Vault"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Removes a vault with its history, its roles and its tokens; refused while a machine is joined to it, with the list of
+         *     what is in the way.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/alert-deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was sent and what waits to be sent, the newest first. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_AlertDelivery"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/alert-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is told of what is wrong, and how. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AlertSettings"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        /** Replaces the settings. A channel that is new hears of what is on already. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the settings: refused when they were changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["AlertSettingsRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AlertSettings"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/alert-settings/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends a test message now and says what became of it. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["AlertTestRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AlertTest"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who changed what from where, the newest first. In the vault `default` also what belongs to no vault. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Only what this user did. */
+                    user?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_AuditView"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/capacity": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What bandwidth, disk space and schedule the site needs, by its history. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description RPO to keep. Default: the lowest threshold among the policies in use. */
+                    rpoSeconds?: number;
+                    /** @description What if the link carried this much. */
+                    bandwidthBytesPerSecond?: number;
+                    /** @description What if points were kept this long. Default: what each machine's policy says. */
+                    retentionHours?: number;
+                    /** @description What if this much more (or less) were stored and changed. */
+                    growthPercent?: number;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Capacity"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Events, the newest first. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Name or id. */
+                    machine?: string;
+                    /** @description Information, Warning, Critical */
+                    severity?: string;
+                    /** @description For example RpoExceeded. */
+                    code?: string;
+                    /** @description At or after this instant. */
+                    since?: components["schemas"]["Time"];
+                    /** @description Before this instant. */
+                    until?: components["schemas"]["Time"];
+                    /** @description -at (default): the newest first; at: the oldest first. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Event"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/events/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Live view: server-sent events `item`, `job`, `event`, `machine`, `policy`, each with the object as it is now. After a
+         *     break send `Last-Event-ID`; what was missed comes first. `reset`: too much was missed, read the lists again.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description id of the last event that was seen */
+                    "Last-Event-ID"?: string | null;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/event-stream": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/health-errors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Health errors of all machines and of the site, the worst first. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_OpenHealthErrorView"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Jobs, the newest first. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Name or id. */
+                    machine?: string;
+                    /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
+                    state?: string;
+                    /**
+                     * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                     *     Resynchronize, ChangeDisks
+                     */
+                    kind?: string;
+                    /** @description Who asked for it. */
+                    user?: string;
+                    /** @description Created at or after this instant. */
+                    since?: components["schemas"]["Time"];
+                    /** @description Created before this instant. */
+                    until?: components["schemas"]["Time"];
+                    /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Job"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/jobs/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Jobs as one document, for a spreadsheet or an archive. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description json (default): an array of jobs; csv: one line each, without the tasks. */
+                    format?: string;
+                    /** @description Name or id. */
+                    machine?: string;
+                    /** @description As in the list. */
+                    state?: string;
+                    /** @description As in the list. */
+                    kind?: string;
+                    /** @description Who asked for it. */
+                    user?: string;
+                    /** @description Created at or after this instant. */
+                    since?: components["schemas"]["Time"];
+                    /** @description Created before this instant. */
+                    until?: components["schemas"]["Time"];
+                    /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                    sort?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Job"][];
+                        "text/csv": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/jobs/{job}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One job with its tasks. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    job: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Job"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/jobs/{job}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Asks a job to stop and to undo what it did; refused past its point of no return. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    job: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Job"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/jobs/{job}/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives the order of a job that failed or was cancelled once more, as a new job that names the old one. It is admitted
+         *     like any order.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    job: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/jobs/{job}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes a job up again that is suspended and waits for a person. A job that does not wait is refused. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    job: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ResumeRequest"];
+                };
+            };
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/join-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Join tokens that were made, without the tokens themselves. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Invitation"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Makes a join token: good for one machine, for a while. With the command to run on the machine. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["JoinTokenRequest"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["CreatedJoinToken"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/join-tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Takes a join token back. A machine that joined with it stays. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    token: number;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/machines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Machines that joined, by name. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description Only those that are replicated, or only those that are not. */
+                    replicated?: boolean;
+                    /** @description pass, warning, error */
+                    prerequisites?: string;
+                    /**
+                     * @description name (default), joinedAt, lastHeartbeatAt, agentVersion, os, memoryBytes, cpus; with a `-` before it the other way
+                     *     round.
+                     */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Machine"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/machines/{machine}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One machine, by name or id. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Machine"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        /**
+         * Removes a machine that is not replicated from the vault: its certificates are revoked and its name is free. Its jobs
+         *     and events stay.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the machine: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/machines/{machine}/agent-update": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of the last order to update the agent. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AgentUpdate"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Orders the agent to update itself to the server's version. It rolls back by itself when the new one does not reach the
+         *     server; no reboot, nothing is compared or copied again.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AgentUpdate"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/machines/{machine}/rename": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Gives a machine another name; also while it is replicated. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the machine: refused when it was changed since */
+                    "If-Match"?: string | null;
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["RenameRequest"];
+                };
+            };
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/machines/{machine}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Revokes a machine's certificates: its agent is refused until it joins again with the passphrase. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    machine: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/passphrase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The passphrase that machines join with. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Joining"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/passphrase/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes a new passphrase; machines that have joined are not touched. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Joining"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Policies, by name. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description Only those that may be edited, or only the twins for the way back. */
+                    editable?: boolean;
+                    /**
+                     * @description name (default), items, retentionHours, crashConsistentSeconds, rpoThresholdSeconds; with a `-` before it the other
+                     *     way round.
+                     */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Policy"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Makes a policy, and with it `NAME-failback`. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreatePolicyRequest"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/policies/{policy}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One policy. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        /** Changes a policy, also for the items that follow it. What is left out gets the default. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the policy: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PolicyValues"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        /** Removes a policy that no item follows, with its twin. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the policy: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/registration-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Registration keys that were made, without the keys themselves. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_Invitation"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Makes a registration key: it lets one server register in this vault, within five days. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RegistrationKey"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/registration-keys/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Takes a registration key back. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    key: number;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Machines under replication, by name. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description Normal, Warning, Critical, None */
+                    replicationHealth?: string;
+                    /** @description For example Protected. */
+                    protectionState?: string;
+                    /** @description For example TestFailoverCompleted. */
+                    testFailoverState?: string;
+                    /** @description Primary, Recovery */
+                    activeLocation?: string;
+                    /** @description Name of the policy. */
+                    policy?: string;
+                    /**
+                     * @description name (default), replicationHealth, protectionState, policy, rpoSeconds, pendingBytes, churnBytesPerSecond,
+                     *     lastHeartbeatAt, lastSuccessfulTestFailoverAt; with a `-` before it the other way round.
+                     */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_ReplicatedItem"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Enables replication of a machine. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["EnableRequest"];
+                };
+            };
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One replicated item, by name or id. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicatedItem"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        /** Disables replication of a machine: its replica and all its recovery points are removed. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the item: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/commit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends the choice of the recovery point: the machine at the target is the machine from now on. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/disks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Includes or excludes disks while the machine is protected. An excluded disk leaves later recovery points at once; the
+         *     older ones keep it. An included disk is copied first: no new point is made meanwhile, failover uses the points there
+         *     are, and from the first point that holds all disks on only such points are offered.
+         */
+        put: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the item: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["SetDisksRequest"];
+                };
+            };
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Lets an item follow another policy from now on: retention and health at once, the agent with its next heartbeat. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the item: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["SetPolicyRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicatedItem"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/recovery-points": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Recovery points of an item, the newest first. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description AppConsistent, CrashConsistent, Fuzzy */
+                    consistency?: string;
+                    /** @description -instant (default): the newest first; instant: the oldest first. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_RecoveryPoint"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/resynchronize": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Orders a comparison of all disks with the replica; only what differs is shipped. The agent takes the order with its
+         *     next heartbeat; the job is over when the recovery point that ends the comparison is at the target.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/target-machine": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The machine that a failover or a test failover started. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description The machine of the test failover, not that of the failover. */
+                    test?: boolean;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["TargetMachine"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/target-machine/screenshot": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A picture of its screen. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description The machine of the test failover, not that of the failover. */
+                    test?: boolean;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "image/png": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/target-machine/serial-log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What it wrote to its serial port: the last MiB. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description The machine of the test failover, not that of the failover. */
+                    test?: boolean;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/plain": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/target-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Changes how the machine is started at the target; holds for the next failover. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description ETag of the item: refused when it was changed since */
+                    "If-Match"?: string | null;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["TargetView"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicatedItem"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/test-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Starts a copy of the machine beside the running one; replication goes on. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["TestFailoverRequest"];
+                };
+            };
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/test-failover-cleanup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Removes the machine of a test failover. Only then does the test count as performed. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CleanupRequest"];
+                };
+            };
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/unplanned-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Starts the machine at the target for real and fences the source. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    item: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["UnplannedFailoverRequest"];
+                };
+            };
+            responses: {
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Accepted"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/role-assignments/{user}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Gives a user a role in this vault, in place of the one before. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    user: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["AssignRequest"];
+                };
+            };
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        /** Takes a user's role in this vault away. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    user: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/servers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Configuration, process and target servers with their health. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description configuration, process, vault, target, web */
+                    role?: string;
+                    /** @description Normal, Warning, Critical */
+                    health?: string;
+                    /**
+                     * @description name (default), health, state, cpuPercent, memoryPercent, storeFreeBytes, backlogBytes; with a `-` before it the
+                     *     other way round.
+                     */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_ServerFacts"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/store": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The replica store: room and use. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["StoreView"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** API tokens of this vault. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Only of this user. */
+                    user?: string;
+                    /** @description Only those that are revoked, or only those that are not. */
+                    revoked?: boolean;
+                    /** @description id (default), name, user, role, createdAt, expiresAt, lastUsedAt; with a `-` before it the other way round. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_ApiToken"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Makes a token of the caller for programs. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreateTokenRequest"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["CreatedToken"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revokes a token. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    token: number;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Users of this site. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Part of the name. */
+                    name?: string;
+                    /** @description Role in this vault: Reader, Operator, Contributor, Owner */
+                    role?: string;
+                    /** @description name (default), createdAt; with a `-` before it the other way round. */
+                    sort?: string;
+                    /** @description Most items to answer. */
+                    limit?: number;
+                    /** @description `nextCursor` of the part before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Page_User"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /** Makes a user with a role in this vault. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreateUserRequest"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["OneTimePassword"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/users/{user}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a user with all sessions, tokens and roles. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    vault: string;
+                    user: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/users/{user}/reset-password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Gives a user a new one-time password and ends all sessions of the user. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    vault: string;
+                    user: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["OneTimePassword"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/whoami": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who the caller is and what the caller may do. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["WhoAmI"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/healthz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the server answers and can read its database. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Healthz"];
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/install.sh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The script that installs the agent on a machine, joins it and starts it. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/x-shellscript": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Figures of the server for Prometheus. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Prometheus text format 0.0.4 */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/plain": string;
+                    };
+                };
+                /** @description An error, with what to do about it */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /** @description The answer to an order that a job carries out. */
+        Accepted: {
+            job: components["schemas"]["Job"];
+        };
+        AgentUpdate: {
+            agentVersion: string;
+            /** @description Why it was rolled back or failed. */
+            message: string;
+            /**
+             * Format: int64
+             * @description Number of the order; 0: there was none.
+             */
+            request: number;
+            /** @description The version that an update brings. */
+            serverVersion: string;
+            /** @description Ordered, Trying, Confirmed, RolledBack, Failed; null: never ordered. */
+            state?: string | null;
+        };
+        /** @description A line of the delivery log. */
+        AlertDelivery: {
+            /** Format: int32 */
+            attempts: number;
+            /** @description `email` or `webhook:NAME` */
+            channel: string;
+            createdAt: components["schemas"]["Time"];
+            endedAt?: components["schemas"]["Time"] | null;
+            /** @description Why the last attempt failed. */
+            error: string;
+            id: string;
+            /** @description Alert, Test */
+            kind: string;
+            nextAttemptAt?: components["schemas"]["Time"] | null;
+            severity: components["schemas"]["AlertSeverity"];
+            /** @description Pending (also while it is tried again), Delivered, Failed (given up), Cancelled (its channel was removed) */
+            state: string;
+            subject: string;
+        };
+        AlertEmail: {
+            caPem?: string | null;
+            from: string;
+            /** @description The password itself is never shown. */
+            passwordSet: boolean;
+            /** Format: int32 */
+            port: number;
+            security: components["schemas"]["SmtpSecurity"];
+            server: string;
+            to: string[];
+            user?: string | null;
+        };
+        /** @description The e-mail to send. No `Debug`: it holds a password. */
+        AlertEmailRequest: {
+            /** @description Trusted in place of the system's authorities. */
+            caPem?: string | null;
+            from: string;
+            /** @description Left out: the one that is stored stays, unless it would go to another server. */
+            password?: string | null;
+            /**
+             * Format: int32
+             * @description Default 587, with Tls 465, with None 25.
+             */
+            port?: number | null;
+            security?: components["schemas"]["SmtpSecurity"] | null;
+            server: string;
+            to: string[];
+            /** @description Left out: no login. */
+            user?: string | null;
+        };
+        AlertSettings: {
+            /**
+             * Format: int32
+             * @description News is collected this long and sent as one message.
+             */
+            digestSeconds: number;
+            email?: components["schemas"]["AlertEmail"] | null;
+            /** @description What is milder is in the events only. */
+            leastSeverity: components["schemas"]["AlertSeverity"];
+            /**
+             * Format: int64
+             * @description The ETag.
+             */
+            revision: number;
+            webhooks: components["schemas"]["AlertWebhook"][];
+        };
+        /** @description All of the settings; what is left out has the default, and channels that are left out are removed. */
+        AlertSettingsRequest: {
+            /**
+             * Format: int32
+             * @description Default 60.
+             */
+            digestSeconds?: number | null;
+            email?: components["schemas"]["AlertEmailRequest"] | null;
+            leastSeverity?: components["schemas"]["AlertSeverity"] | null;
+            webhooks?: components["schemas"]["AlertWebhookRequest"][];
+        };
+        /** @enum {string} */
+        AlertSeverity: "Information" | "Warning" | "Critical";
+        AlertTest: {
+            results: components["schemas"]["AlertTestResult"][];
+        };
+        AlertTestRequest: {
+            /** @description `email` or `webhook:NAME`; left out: all. */
+            channel?: string | null;
+        };
+        AlertTestResult: {
+            channel: string;
+            delivered: boolean;
+            /** @description In the delivery log, and in the message. */
+            deliveryId: string;
+            error?: components["schemas"]["Reason"] | null;
+        };
+        AlertWebhook: {
+            caPem?: string | null;
+            name: string;
+            /** @description The secret itself is never shown. */
+            secretSet: boolean;
+            url: string;
+        };
+        AlertWebhookRequest: {
+            /** @description Trusted in place of the system's authorities. */
+            caPem?: string | null;
+            name: string;
+            /** @description Key of the signature, HMAC-SHA256. Left out: the one that is stored stays. */
+            secret?: string | null;
+            url: string;
+        };
+        ApiToken: {
+            createdAt: components["schemas"]["Time"];
+            expiresAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            lastUsedAt?: components["schemas"]["Time"] | null;
+            name: string;
+            revoked: boolean;
+            role: string;
+            user: string;
+        };
+        AssignRequest: {
+            /** @description Reader, Operator, Contributor, Owner */
+            role: string;
+        };
+        AuditView: {
+            action: string;
+            at: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            object: string;
+            /** @description Address, or `unix socket`. */
+            origin: string;
+            /** @description HTTP status. */
+            outcome: string;
+            user: string;
+        };
+        BandwidthNeed: {
+            /**
+             * Format: int64
+             * @description And all the time.
+             */
+            for100Percent: number;
+            /**
+             * Format: int64
+             * @description Bytes per second on the wire to keep the RPO in 90 % of the time.
+             */
+            for90Percent: number;
+            /** Format: int32 */
+            rpoSeconds: number;
+        };
+        BandwidthWhatIf: {
+            /** Format: int64 */
+            bytesPerSecond: number;
+            keepsRpo: boolean;
+            /**
+             * Format: int64
+             * @description RPO that is kept all the time.
+             */
+            rpoSeconds100Percent?: number | null;
+            /**
+             * Format: int64
+             * @description RPO that is kept in 90 % of the time; null: the link does not carry the mean, so the backlog grows without end.
+             */
+            rpoSeconds90Percent?: number | null;
+        };
+        Capacity: {
+            bandwidth: components["schemas"]["BandwidthNeed"];
+            /**
+             * Format: double
+             * @description Changed bytes per byte on the wire.
+             */
+            compression?: number | null;
+            /**
+             * Format: int64
+             * @description Time that the history covers, in steps of 5 minutes.
+             */
+            historySeconds: number;
+            /** @description The most by its mean first. */
+            machines: components["schemas"]["MachineChurn"][];
+            /**
+             * Format: int64
+             * @description Bytes on the wire per second, all machines together.
+             */
+            meanBytesPerSecond: number;
+            /** @description What to know when reading these figures. */
+            notes: string[];
+            /** Format: int64 */
+            peakBytesPerSecond: number;
+            retention: components["schemas"]["RetentionNeed"];
+            store: components["schemas"]["StoreOutlook"];
+            /** @description The lowest limits per hour of the day that would have kept the RPO all the time; null: less than a day is known, or none does. */
+            throttleSchedule?: components["schemas"]["ThrottleWindow"][] | null;
+            timeZone: string;
+            whatIfBandwidth?: components["schemas"]["BandwidthWhatIf"] | null;
+        };
+        CheckView: {
+            message: string;
+            name: string;
+            possibleCauses: string;
+            recommendedAction: string;
+            /** @description pass, warning, error */
+            result: string;
+        };
+        CleanupRequest: {
+            /** @description What was seen; kept with the job. */
+            notes?: string;
+        };
+        CreatePolicyRequest: {
+            /**
+             * Format: int32
+             * @description 0: off; else 3600 to 43200. Default 3600.
+             */
+            appConsistentSeconds?: number | null;
+            /**
+             * Format: int32
+             * @description Default 30.
+             */
+            crashConsistentSeconds?: number | null;
+            /** @description 1 to 63 letters, digits, hyphens, underscores and full stops. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Default 24.
+             */
+            retentionHours?: number | null;
+            /**
+             * Format: int32
+             * @description Default 900.
+             */
+            rpoThresholdSeconds?: number | null;
+        };
+        CreateTokenRequest: {
+            /** Format: int32 */
+            expiresInDays: number;
+            name: string;
+            /** @description At most the caller's own. */
+            role: string;
+        };
+        CreateUserRequest: {
+            name: string;
+            /** @description Reader, Operator, Contributor, Owner */
+            role: string;
+        };
+        CreateVaultRequest: {
+            /** @description 1 to 63 letters, digits and hyphens; starts and ends with a letter or digit. */
+            name: string;
+        };
+        CreatedJoinToken: {
+            /** @description Of the server's CA, for `lifeboat agent join`. */
+            caFingerprint: string;
+            /** @description Address of the data port, for `lifeboat agent join`. */
+            dataAddress: string;
+            expiresAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            /** @description What is run on the machine: fetches, checks, installs, joins and starts the agent. */
+            installCommand: string;
+            /** @description Shown this once. */
+            token: string;
+        };
+        CreatedToken: {
+            /** Format: int64 */
+            id: number;
+            /** @description Shown this once. */
+            token: string;
+        };
+        /** @enum {string} */
+        DiskBusView: "virtioBlk" | "virtioScsi" | "ahci";
+        EnableRequest: {
+            /** @description Stable ids; default: all disks. */
+            disks?: string[] | null;
+            /** @description Name or id of a machine that joined. */
+            machine: string;
+            /** @description Default: `default`. */
+            policy?: string | null;
+            target?: components["schemas"]["TargetView"] | null;
+        };
+        Event: {
+            at: components["schemas"]["Time"];
+            code: string;
+            /** Format: int64 */
+            id: number;
+            job?: string | null;
+            machine?: components["schemas"]["Named"] | null;
+            message: string;
+            possibleCauses: string;
+            recommendedAction: string;
+            /** @description Information, Warning, Critical */
+            severity: string;
+        };
+        FailoverView: {
+            job: string;
+            /** @description Name at the target. */
+            machineName: string;
+            recoveryPoint: string;
+            recoveryPointInstant: components["schemas"]["Time"];
+        };
+        /** @enum {string} */
+        FirmwareView: "bios" | "uefi";
+        ForwardView: {
+            /** Format: int32 */
+            guestPort: number;
+            /**
+             * Format: int32
+             * @description 0: a free one is chosen.
+             */
+            hostPort: number;
+        };
+        HealthErrorView: {
+            category: string;
+            code: string;
+            message: string;
+            possibleCauses: string;
+            recommendedAction: string;
+            severity: string;
+            summary: string;
+        };
+        Healthz: {
+            status: string;
+            version: string;
+        };
+        Invitation: {
+            createdAt: components["schemas"]["Time"];
+            expiresAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            madeBy: string;
+            /** @description Valid, Used, Expired, Revoked */
+            state: string;
+            usedAt?: components["schemas"]["Time"] | null;
+            /** @description Name of the machine or server that it let in. */
+            usedBy?: string | null;
+        };
+        ItemDiskView: {
+            /** @description ebpf, scan */
+            capture?: string | null;
+            /** Format: int64 */
+            changedBytes: number;
+            /**
+             * Format: double
+             * @description Bytes per second that changed, over the last minutes; null: not known yet.
+             */
+            churnBytesPerSecond?: number | null;
+            /** Format: int64 */
+            doneBytes: number;
+            id: string;
+            /** @description False: it is copied for the first time; recovery points hold it from the first one on that has all disks. */
+            inRecoveryPoints: boolean;
+            /**
+             * Format: int64
+             * @description Backlog at the source: changed and not yet durable at the target.
+             */
+            pendingBytes: number;
+            /**
+             * Format: int64
+             * @description Backlog at the process server: arrived, and not yet durable. Stored size.
+             */
+            processServerBytes: number;
+            /**
+             * Format: int64
+             * @description Since the agent started.
+             */
+            readBytes: number;
+            /** Format: int64 */
+            shippedBytes: number;
+            /** Format: int64 */
+            sizeBytes: number;
+            stableId: string;
+            /**
+             * @description InitialReplicationPending, InitialReplicationInProgress, Protected, ResyncRequired, Resynchronizing, Unavailable;
+             *     null: the agent has not told yet.
+             */
+            state?: string | null;
+            /**
+             * Format: int64
+             * @description Backlog at the target: durable, and in no recovery point yet. Stored size.
+             */
+            targetBytes: number;
+            /** Format: int64 */
+            totalBytes: number;
+        };
+        /** @description A job: something that takes time, with its tasks. */
+        Job: {
+            /** @description `cancel` while it may be cancelled; `restart` when it failed or was cancelled; `resume` while it is suspended. */
+            allowedActions: string[];
+            createdAt: components["schemas"]["Time"];
+            endedAt?: components["schemas"]["Time"] | null;
+            error?: components["schemas"]["Reason"] | null;
+            id: string;
+            /**
+             * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+             *     Resynchronize, ChangeDisks
+             */
+            kind: string;
+            machine: components["schemas"]["Named"];
+            /** @description What was asked for. */
+            parameters: Record<string, never>;
+            /** @description The job that failed and is tried again by this one. */
+            restartOf?: string | null;
+            /** @description What came out. */
+            result: Record<string, never>;
+            /** @description `kind` in words. */
+            scenario: string;
+            startedAt?: components["schemas"]["Time"] | null;
+            /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
+            state: string;
+            tasks: components["schemas"]["TaskView"][];
+            user: string;
+        };
+        JoinTokenRequest: {
+            /**
+             * @description Name or address under which the machine reaches this server; else the one of this call, else the server's own name.
+             * @default null
+             */
+            address: string | null;
+            /**
+             * Format: int32
+             * @description How long the token is good for; an hour where nothing is said.
+             * @default null
+             */
+            validMinutes: number | null;
+        };
+        /** @description What is needed to join. */
+        Joining: {
+            caPem: string;
+            passphrase: string;
+        };
+        LoginAnswer: {
+            /** @description Nothing but the change of the password is allowed before it. */
+            mustChangePassword: boolean;
+            /** @description Only where `bearer` was asked for. */
+            token?: string | null;
+            user: string;
+        };
+        LoginRequest: {
+            /** @description True: the answer holds the token and no cookie is set. For programs. */
+            bearer?: boolean;
+            /** Format: password */
+            password: string;
+            user: string;
+        };
+        Machine: {
+            agentVersion: string;
+            architecture: string;
+            checks: components["schemas"]["CheckView"][];
+            /**
+             * Format: double
+             * @description Agent's clock minus server's.
+             */
+            clockSkewSeconds?: number | null;
+            /** Format: int32 */
+            cpus: number;
+            disks: components["schemas"]["MachineDisk"][];
+            /** @description bios, uefi */
+            firmware: string;
+            hostName: string;
+            id: string;
+            joinedAt: components["schemas"]["Time"];
+            kernel: string;
+            lastHeartbeatAt?: components["schemas"]["Time"] | null;
+            /** Format: int64 */
+            memoryBytes: number;
+            name: string;
+            nics: components["schemas"]["MachineNic"][];
+            os: string;
+            /** @description What the agent is doing, in words. */
+            phase: string;
+            /** @description Worst result of the checks: pass, warning, error; null before the first heartbeat. */
+            prerequisites?: string | null;
+            replicated: boolean;
+            /** @description Its certificates were revoked. */
+            revoked: boolean;
+        };
+        MachineChurn: {
+            /**
+             * Format: int64
+             * @description Changed on the machine's disks per day, as a mean over what is known.
+             */
+            changedBytesPerDay: number;
+            machine: components["schemas"]["Named"];
+            /**
+             * Format: int64
+             * @description On the wire, as a mean.
+             */
+            meanBytesPerSecond: number;
+            /**
+             * Format: int64
+             * @description On the wire, in the busiest 5 minutes.
+             */
+            peakBytesPerSecond: number;
+        };
+        MachineDisk: {
+            boot: boolean;
+            /** @description Device node at this moment. */
+            device: string;
+            mountPoints: string[];
+            /** Format: int64 */
+            sizeBytes: number;
+            /** @description Names the disk at enable time. */
+            stableId: string;
+        };
+        MachineNic: {
+            addresses: string[];
+            mac: string;
+            name: string;
+        };
+        Named: {
+            id: string;
+            name: string;
+        };
+        NetworkView: {
+            forwards?: components["schemas"]["ForwardView"][];
+            /** @enum {string} */
+            kind: "user";
+        } | {
+            forwards?: components["schemas"]["ForwardView"][];
+            /** @enum {string} */
+            kind: "isolatedUser";
+        } | {
+            /** @enum {string} */
+            kind: "isolated";
+            name: string;
+        } | {
+            /** @enum {string} */
+            kind: "bridge";
+            name: string;
+        };
+        NicView: {
+            /** @description Null: made up. */
+            mac?: string | null;
+            network: components["schemas"]["NetworkView"];
+        };
+        OneTimePassword: {
+            /** @description Shown this once; must be changed at the first login. */
+            oneTimePassword: string;
+            user: string;
+        };
+        /** @description A health error that is on. */
+        OpenHealthErrorView: {
+            code: string;
+            machine?: components["schemas"]["Named"] | null;
+            message: string;
+            possibleCauses: string;
+            recommendedAction: string;
+            severity: components["schemas"]["AlertSeverity"];
+            since: components["schemas"]["Time"];
+            summary: string;
+        };
+        OperationView: {
+            allowed: boolean;
+            operation: string;
+            reason?: components["schemas"]["Reason"] | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_AlertDelivery: {
+            items: {
+                /** Format: int32 */
+                attempts: number;
+                /** @description `email` or `webhook:NAME` */
+                channel: string;
+                createdAt: components["schemas"]["Time"];
+                endedAt?: components["schemas"]["Time"] | null;
+                /** @description Why the last attempt failed. */
+                error: string;
+                id: string;
+                /** @description Alert, Test */
+                kind: string;
+                nextAttemptAt?: components["schemas"]["Time"] | null;
+                severity: components["schemas"]["AlertSeverity"];
+                /** @description Pending (also while it is tried again), Delivered, Failed (given up), Cancelled (its channel was removed) */
+                state: string;
+                subject: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_ApiToken: {
+            items: {
+                createdAt: components["schemas"]["Time"];
+                expiresAt: components["schemas"]["Time"];
+                /** Format: int64 */
+                id: number;
+                lastUsedAt?: components["schemas"]["Time"] | null;
+                name: string;
+                revoked: boolean;
+                role: string;
+                user: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_AuditView: {
+            items: {
+                action: string;
+                at: components["schemas"]["Time"];
+                /** Format: int64 */
+                id: number;
+                object: string;
+                /** @description Address, or `unix socket`. */
+                origin: string;
+                /** @description HTTP status. */
+                outcome: string;
+                user: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Event: {
+            items: {
+                at: components["schemas"]["Time"];
+                code: string;
+                /** Format: int64 */
+                id: number;
+                job?: string | null;
+                machine?: components["schemas"]["Named"] | null;
+                message: string;
+                possibleCauses: string;
+                recommendedAction: string;
+                /** @description Information, Warning, Critical */
+                severity: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Invitation: {
+            items: {
+                createdAt: components["schemas"]["Time"];
+                expiresAt: components["schemas"]["Time"];
+                /** Format: int64 */
+                id: number;
+                madeBy: string;
+                /** @description Valid, Used, Expired, Revoked */
+                state: string;
+                usedAt?: components["schemas"]["Time"] | null;
+                /** @description Name of the machine or server that it let in. */
+                usedBy?: string | null;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Job: {
+            items: {
+                /** @description `cancel` while it may be cancelled; `restart` when it failed or was cancelled; `resume` while it is suspended. */
+                allowedActions: string[];
+                createdAt: components["schemas"]["Time"];
+                endedAt?: components["schemas"]["Time"] | null;
+                error?: components["schemas"]["Reason"] | null;
+                id: string;
+                /**
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 *     Resynchronize, ChangeDisks
+                 */
+                kind: string;
+                machine: components["schemas"]["Named"];
+                /** @description What was asked for. */
+                parameters: Record<string, never>;
+                /** @description The job that failed and is tried again by this one. */
+                restartOf?: string | null;
+                /** @description What came out. */
+                result: Record<string, never>;
+                /** @description `kind` in words. */
+                scenario: string;
+                startedAt?: components["schemas"]["Time"] | null;
+                /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
+                state: string;
+                tasks: components["schemas"]["TaskView"][];
+                user: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Machine: {
+            items: {
+                agentVersion: string;
+                architecture: string;
+                checks: components["schemas"]["CheckView"][];
+                /**
+                 * Format: double
+                 * @description Agent's clock minus server's.
+                 */
+                clockSkewSeconds?: number | null;
+                /** Format: int32 */
+                cpus: number;
+                disks: components["schemas"]["MachineDisk"][];
+                /** @description bios, uefi */
+                firmware: string;
+                hostName: string;
+                id: string;
+                joinedAt: components["schemas"]["Time"];
+                kernel: string;
+                lastHeartbeatAt?: components["schemas"]["Time"] | null;
+                /** Format: int64 */
+                memoryBytes: number;
+                name: string;
+                nics: components["schemas"]["MachineNic"][];
+                os: string;
+                /** @description What the agent is doing, in words. */
+                phase: string;
+                /** @description Worst result of the checks: pass, warning, error; null before the first heartbeat. */
+                prerequisites?: string | null;
+                replicated: boolean;
+                /** @description Its certificates were revoked. */
+                revoked: boolean;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_OpenHealthErrorView: {
+            items: {
+                code: string;
+                machine?: components["schemas"]["Named"] | null;
+                message: string;
+                possibleCauses: string;
+                recommendedAction: string;
+                severity: components["schemas"]["AlertSeverity"];
+                since: components["schemas"]["Time"];
+                summary: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Policy: {
+            items: {
+                /**
+                 * Format: int32
+                 * @description 0: off.
+                 */
+                appConsistentSeconds: number;
+                /** Format: int32 */
+                crashConsistentSeconds: number;
+                /** @description False: it is the twin of `failbackOf` and changes with it. */
+                editable: boolean;
+                failbackOf?: string | null;
+                /**
+                 * Format: int64
+                 * @description Replicated items that follow it.
+                 */
+                items: number;
+                name: string;
+                /** Format: int32 */
+                retentionHours: number;
+                /**
+                 * Format: int64
+                 * @description The ETag.
+                 */
+                revision: number;
+                /** Format: int32 */
+                rpoThresholdSeconds: number;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_RecoveryPoint: {
+            items: {
+                /** @description AppConsistent, CrashConsistent, Fuzzy */
+                consistency: string;
+                disks: string[];
+                /** Format: double */
+                freezeMs: number;
+                id: string;
+                instant: components["schemas"]["Time"];
+                /** @description Why it is not better, where that is known. */
+                note: string;
+                /**
+                 * Format: int64
+                 * @description Bytes that the store grew by.
+                 */
+                storedBytes: number;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_ReplicatedItem: {
+            items: {
+                /** @description Primary, Recovery */
+                activeLocation: string;
+                agentVersion: string;
+                allowedOperations: components["schemas"]["OperationView"][];
+                /**
+                 * Format: double
+                 * @description Bytes per second that changed at the source, over the last minutes; null: not known yet.
+                 */
+                churnBytesPerSecond?: number | null;
+                computedAt: components["schemas"]["Time"];
+                /** @description A replication session is open. */
+                connected: boolean;
+                disks: components["schemas"]["ItemDiskView"][];
+                failover?: components["schemas"]["FailoverView"] | null;
+                /** @description Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet. */
+                failoverHealth: string;
+                /**
+                 * Format: double
+                 * @description Of the last point.
+                 */
+                freezeMs: number;
+                healthErrors: components["schemas"]["HealthErrorView"][];
+                /** @description Of the machine. */
+                id: string;
+                lastHeartbeatAt?: components["schemas"]["Time"] | null;
+                lastRecoveryPoint?: components["schemas"]["PointRef"] | null;
+                lastSuccessfulTestFailoverAt?: components["schemas"]["Time"] | null;
+                latestAppConsistentPoint?: components["schemas"]["PointRef"] | null;
+                name: string;
+                /**
+                 * Format: int64
+                 * @description Changed at the source and not yet durable at the target.
+                 */
+                pendingBytes: number;
+                /** @description What the agent is doing, in words. */
+                phase: string;
+                policy: string;
+                progress?: components["schemas"]["Progress"] | null;
+                protectionState: string;
+                /** @description Normal, Warning, Critical, None */
+                replicationHealth: string;
+                /**
+                 * Format: int64
+                 * @description Grows with every change; the ETag.
+                 */
+                revision: number;
+                /**
+                 * Format: double
+                 * @description Age of the newest consistent point at the target; null: there is none.
+                 */
+                rpoSeconds?: number | null;
+                /** Format: int32 */
+                rpoThresholdSeconds: number;
+                /** @description The state as a person reads it. */
+                status: string;
+                target: components["schemas"]["TargetView"];
+                testFailover?: components["schemas"]["FailoverView"] | null;
+                testFailoverState: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_ServerFacts: {
+            items: {
+                /** @description Addresses that agents and people dial. */
+                addresses: string[];
+                alarms: components["schemas"]["ServerAlarm"][];
+                /**
+                 * Format: int64
+                 * @description Changed at the sources and not yet durable at the target, of all machines.
+                 */
+                backlogBytes: number;
+                /**
+                 * Format: int64
+                 * @description Until the backlog is shipped at that rate.
+                 */
+                backlogEtaSeconds?: number | null;
+                /**
+                 * Format: double
+                 * @description Over the last minute; null: not known. So with what follows.
+                 */
+                cpuPercent?: number | null;
+                detail: string;
+                /** @description Normal, Warning, Critical */
+                health: string;
+                /**
+                 * Format: int64
+                 * @description Arrived and in the process server's memory.
+                 */
+                heldBytes: number;
+                lastHeartbeatAt?: components["schemas"]["Time"] | null;
+                /** Format: double */
+                memoryPercent?: number | null;
+                name: string;
+                /** Format: double */
+                receivedBytesPerSecond?: number | null;
+                /** @description configuration, process, vault, target, web */
+                roles: string[];
+                /**
+                 * Format: int64
+                 * @description Replication sessions that are open.
+                 */
+                sessions: number;
+                /** @description `Connected`, or what is wrong. */
+                state: string;
+                /** Format: int64 */
+                storeCapacityBytes?: number | null;
+                /** Format: int64 */
+                storeFreeBytes?: number | null;
+                version: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_User: {
+            items: {
+                createdAt: components["schemas"]["Time"];
+                mustChangePassword: boolean;
+                name: string;
+                roles: components["schemas"]["VaultRole"][];
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Vault: {
+            items: {
+                createdAt: components["schemas"]["Time"];
+                /**
+                 * Format: int64
+                 * @description Machines that are joined to it.
+                 */
+                machines: number;
+                name: string;
+                /** Format: int64 */
+                replicatedItems: number;
+                /** @description The caller's. */
+                role: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        PasswordRequest: {
+            /** Format: password */
+            currentPassword: string;
+            /** Format: password */
+            newPassword: string;
+        };
+        PointRef: {
+            /** @description AppConsistent, CrashConsistent, Fuzzy */
+            consistency: string;
+            id: string;
+            instant: components["schemas"]["Time"];
+        };
+        Policy: {
+            /**
+             * Format: int32
+             * @description 0: off.
+             */
+            appConsistentSeconds: number;
+            /** Format: int32 */
+            crashConsistentSeconds: number;
+            /** @description False: it is the twin of `failbackOf` and changes with it. */
+            editable: boolean;
+            failbackOf?: string | null;
+            /**
+             * Format: int64
+             * @description Replicated items that follow it.
+             */
+            items: number;
+            name: string;
+            /** Format: int32 */
+            retentionHours: number;
+            /**
+             * Format: int64
+             * @description The ETag.
+             */
+            revision: number;
+            /** Format: int32 */
+            rpoThresholdSeconds: number;
+        };
+        /** @description Values of a policy; what is left out has the default. */
+        PolicyValues: {
+            /**
+             * Format: int32
+             * @description 0: off; else 3600 to 43200. Default 3600.
+             */
+            appConsistentSeconds?: number | null;
+            /**
+             * Format: int32
+             * @description Default 30.
+             */
+            crashConsistentSeconds?: number | null;
+            /**
+             * Format: int32
+             * @description Default 24.
+             */
+            retentionHours?: number | null;
+            /**
+             * Format: int32
+             * @description Default 900.
+             */
+            rpoThresholdSeconds?: number | null;
+        };
+        /** @description An error that a person or a program can act on. */
+        Problem: {
+            /** @description Stable, e.g. `AlreadyReplicated`. */
+            code: string;
+            message: string;
+            possibleCauses: string;
+            recommendedAction: string;
+            requestId: string;
+            /** Format: int32 */
+            status: number;
+            title: string;
+            /** @description `urn:lifeboat:problem:` and the code. */
+            type: string;
+        };
+        Progress: {
+            /** Format: double */
+            bytesPerSecond?: number | null;
+            /** Format: int64 */
+            doneBytes: number;
+            /** Format: int64 */
+            etaSeconds?: number | null;
+            /** @description InProgress, SlowProgress, NoProgress, Queued */
+            health: string;
+            /** Format: double */
+            percent: number;
+            /** Format: int64 */
+            totalBytes: number;
+        };
+        /** @description Why something is not allowed or failed. */
+        Reason: {
+            code: string;
+            message: string;
+            possibleCauses: string;
+            recommendedAction: string;
+        };
+        RecoveryPoint: {
+            /** @description AppConsistent, CrashConsistent, Fuzzy */
+            consistency: string;
+            disks: string[];
+            /** Format: double */
+            freezeMs: number;
+            id: string;
+            instant: components["schemas"]["Time"];
+            /** @description Why it is not better, where that is known. */
+            note: string;
+            /**
+             * Format: int64
+             * @description Bytes that the store grew by.
+             */
+            storedBytes: number;
+        };
+        /** @description A registration key, as it is kept in a file until the server that it is for is set up. */
+        RegistrationKey: {
+            caFingerprint: string;
+            expiresAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            /** @description Shown this once. */
+            key: string;
+            /** @description Tells this site from others. */
+            site: string;
+            /** @description Of the vault's HTTPS port. */
+            url: string;
+            vault: string;
+        };
+        RenameRequest: {
+            /** @description 1 to 63 letters, digits and hyphens; starts and ends with a letter or digit. */
+            name: string;
+        };
+        ReplicatedItem: {
+            /** @description Primary, Recovery */
+            activeLocation: string;
+            agentVersion: string;
+            allowedOperations: components["schemas"]["OperationView"][];
+            /**
+             * Format: double
+             * @description Bytes per second that changed at the source, over the last minutes; null: not known yet.
+             */
+            churnBytesPerSecond?: number | null;
+            computedAt: components["schemas"]["Time"];
+            /** @description A replication session is open. */
+            connected: boolean;
+            disks: components["schemas"]["ItemDiskView"][];
+            failover?: components["schemas"]["FailoverView"] | null;
+            /** @description Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet. */
+            failoverHealth: string;
+            /**
+             * Format: double
+             * @description Of the last point.
+             */
+            freezeMs: number;
+            healthErrors: components["schemas"]["HealthErrorView"][];
+            /** @description Of the machine. */
+            id: string;
+            lastHeartbeatAt?: components["schemas"]["Time"] | null;
+            lastRecoveryPoint?: components["schemas"]["PointRef"] | null;
+            lastSuccessfulTestFailoverAt?: components["schemas"]["Time"] | null;
+            latestAppConsistentPoint?: components["schemas"]["PointRef"] | null;
+            name: string;
+            /**
+             * Format: int64
+             * @description Changed at the source and not yet durable at the target.
+             */
+            pendingBytes: number;
+            /** @description What the agent is doing, in words. */
+            phase: string;
+            policy: string;
+            progress?: components["schemas"]["Progress"] | null;
+            protectionState: string;
+            /** @description Normal, Warning, Critical, None */
+            replicationHealth: string;
+            /**
+             * Format: int64
+             * @description Grows with every change; the ETag.
+             */
+            revision: number;
+            /**
+             * Format: double
+             * @description Age of the newest consistent point at the target; null: there is none.
+             */
+            rpoSeconds?: number | null;
+            /** Format: int32 */
+            rpoThresholdSeconds: number;
+            /** @description The state as a person reads it. */
+            status: string;
+            target: components["schemas"]["TargetView"];
+            testFailover?: components["schemas"]["FailoverView"] | null;
+            testFailoverState: string;
+        };
+        ResumeRequest: {
+            /** @description What was done or seen; kept with the job. */
+            comments?: string;
+        };
+        RetentionNeed: {
+            /**
+             * Format: int64
+             * @description The full copies beneath the points.
+             */
+            baseBytes: number;
+            /** @description Whether it fits into the file system beside what else is there. */
+            fits: boolean;
+            /**
+             * Format: int64
+             * @description What comes in during the retention, at its busiest. Thinning and folding make it less.
+             */
+            historyBytes: number;
+            /**
+             * Format: int32
+             * @description Null: each machine by its own policy.
+             */
+            hours?: number | null;
+            /** @description False: less time is known than the retention, so the mean was carried on. */
+            measured: boolean;
+            /** Format: int64 */
+            neededBytes: number;
+        };
+        /** @description Something is wrong with a server. */
+        ServerAlarm: {
+            code: string;
+            message: string;
+            possibleCauses: string;
+            recommendedAction: string;
+            /** @description Warning, Critical */
+            severity: string;
+        };
+        /** @description One server of the site. */
+        ServerFacts: {
+            /** @description Addresses that agents and people dial. */
+            addresses: string[];
+            alarms: components["schemas"]["ServerAlarm"][];
+            /**
+             * Format: int64
+             * @description Changed at the sources and not yet durable at the target, of all machines.
+             */
+            backlogBytes: number;
+            /**
+             * Format: int64
+             * @description Until the backlog is shipped at that rate.
+             */
+            backlogEtaSeconds?: number | null;
+            /**
+             * Format: double
+             * @description Over the last minute; null: not known. So with what follows.
+             */
+            cpuPercent?: number | null;
+            detail: string;
+            /** @description Normal, Warning, Critical */
+            health: string;
+            /**
+             * Format: int64
+             * @description Arrived and in the process server's memory.
+             */
+            heldBytes: number;
+            lastHeartbeatAt?: components["schemas"]["Time"] | null;
+            /** Format: double */
+            memoryPercent?: number | null;
+            name: string;
+            /** Format: double */
+            receivedBytesPerSecond?: number | null;
+            /** @description configuration, process, vault, target, web */
+            roles: string[];
+            /**
+             * Format: int64
+             * @description Replication sessions that are open.
+             */
+            sessions: number;
+            /** @description `Connected`, or what is wrong. */
+            state: string;
+            /** Format: int64 */
+            storeCapacityBytes?: number | null;
+            /** Format: int64 */
+            storeFreeBytes?: number | null;
+            version: string;
+        };
+        SetDisksRequest: {
+            /** @description Stable ids of all disks that are to be protected, the boot disk among them. */
+            disks: string[];
+        };
+        SetPolicyRequest: {
+            /** @description Name of the policy. */
+            policy: string;
+        };
+        /** @enum {string} */
+        SmtpSecurity: "StartTls" | "Tls" | "None";
+        StoreMachine: {
+            id: string;
+            name: string;
+            recoveryPoints: number;
+            /** Format: int64 */
+            storedBytes: number;
+        };
+        StoreOutlook: {
+            /** Format: int64 */
+            capacityBytes: number;
+            /** Format: int64 */
+            freeBytes: number;
+            fullAt?: components["schemas"]["Time"] | null;
+            /**
+             * Format: int64
+             * @description By that trend; null: it does not fill up, or no trend is known.
+             */
+            fullInSeconds?: number | null;
+            /**
+             * Format: int64
+             * @description Trend of the last week; null: less than 6 hours are known.
+             */
+            growthBytesPerDay?: number | null;
+            /** Format: int64 */
+            storedBytes: number;
+        };
+        StoreView: {
+            /**
+             * Format: int64
+             * @description Of the file system that the store is in.
+             */
+            capacityBytes: number;
+            /** Format: int64 */
+            freeBytes: number;
+            machines: components["schemas"]["StoreMachine"][];
+            /**
+             * Format: int64
+             * @description Of the machines of this vault.
+             */
+            storedBytes: number;
+        };
+        /** @description A machine that runs at the target. */
+        TargetMachine: {
+            /** @description kvm, tcg */
+            accelerator: string;
+            /** @description Why it does not run, where that is known. */
+            detail: string;
+            firstOutputAt?: components["schemas"]["Time"] | null;
+            /** @description Ports of the host's loopback address that lead into the machine. */
+            forwards: components["schemas"]["ForwardView"][];
+            /** Format: int32 */
+            pid?: number | null;
+            /** @description absent, stopped, running, paused */
+            power: string;
+        };
+        /** @description How the machine is started at the target. */
+        TargetView: {
+            /** Format: int32 */
+            cpus: number;
+            diskBus: components["schemas"]["DiskBusView"];
+            firmware: components["schemas"]["FirmwareView"];
+            /** Format: int64 */
+            memoryBytes: number;
+            name: string;
+            nics: components["schemas"]["NicView"][];
+            testNics: components["schemas"]["NicView"][];
+        };
+        TaskView: {
+            endedAt?: components["schemas"]["Time"] | null;
+            error?: components["schemas"]["Reason"] | null;
+            message: string;
+            name: string;
+            startedAt?: components["schemas"]["Time"] | null;
+            /** @description NotStarted, InProgress, Succeeded, Failed, Skipped */
+            state: string;
+        };
+        TestFailoverRequest: {
+            /** @description Default: the item's test network. */
+            nics?: components["schemas"]["NicView"][] | null;
+            /** @description Latest, LatestProcessed (default), LatestAppConsistent, LatestCrashConsistent, or the id of a point. */
+            recoveryPoint?: string | null;
+        };
+        /** @description From hour to hour of the day, in the server's time zone. */
+        ThrottleWindow: {
+            /** Format: int64 */
+            bytesPerSecond: number;
+            /** Format: int32 */
+            fromHour: number;
+            /**
+             * Format: int32
+             * @description 24: midnight.
+             */
+            toHour: number;
+        };
+        /**
+         * Format: date-time
+         * @description An instant, RFC 3339 in UTC.
+         */
+        Time: string;
+        UnplannedFailoverRequest: {
+            /** @description Ship what is pending first, where the source still answers. Default: with `Latest` yes, else no. */
+            lastSync?: boolean | null;
+            /** @description Latest (default), LatestProcessed, LatestAppConsistent, LatestCrashConsistent, or the id of a point. */
+            recoveryPoint?: string | null;
+        };
+        User: {
+            createdAt: components["schemas"]["Time"];
+            mustChangePassword: boolean;
+            name: string;
+            roles: components["schemas"]["VaultRole"][];
+        };
+        Vault: {
+            createdAt: components["schemas"]["Time"];
+            /**
+             * Format: int64
+             * @description Machines that are joined to it.
+             */
+            machines: number;
+            name: string;
+            /** Format: int64 */
+            replicatedItems: number;
+            /** @description The caller's. */
+            role: string;
+        };
+        VaultRole: {
+            /** @description Reader, Operator, Contributor, Owner */
+            role: string;
+            vault: string;
+        };
+        WhoAmI: {
+            /** @description `session`, `token` or `unixSocket` */
+            login: string;
+            mustChangePassword: boolean;
+            roles: components["schemas"]["VaultRole"][];
+            user: string;
+        };
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export type operations = Record<string, never>;

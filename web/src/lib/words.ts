@@ -1,0 +1,126 @@
+/** The server's words, and the tone in which each is shown. Pure. */
+import type { components } from './schema';
+import { words } from './format';
+
+type Schemas = components['schemas'];
+export type Item = Schemas['ReplicatedItem'];
+export type Job = Schemas['Job'];
+export type Event = Schemas['Event'];
+export type Machine = Schemas['Machine'];
+export type Policy = Schemas['Policy'];
+export type Point = Schemas['RecoveryPoint'];
+export type Target = Schemas['TargetView'];
+export type Nic = Schemas['NicView'];
+export type Problem = Schemas['Problem'];
+export type Reason = Schemas['Reason'];
+export type Tone = 'ok' | 'warn' | 'crit' | 'info' | 'none';
+
+export const ROLES = ['Reader', 'Operator', 'Contributor', 'Owner'] as const;
+
+/** Health as the server computed it. */
+export function health(value: string): { tone: Tone; text: string } {
+  switch (value) {
+    case 'Normal': return { tone: 'ok', text: 'Healthy' };
+    case 'Warning': return { tone: 'warn', text: 'Warning' };
+    case 'Critical': return { tone: 'crit', text: 'Critical' };
+    case 'None': return { tone: 'none', text: 'Not applicable' };
+    default: return { tone: 'none', text: value };
+  }
+}
+
+/** Readiness for a failover: proven by a test that was cleaned up. */
+export function readiness(item: Pick<Item, 'failoverHealth' | 'lastSuccessfulTestFailoverAt'>): { tone: Tone; text: string } {
+  switch (item.failoverHealth) {
+    case 'Normal': return { tone: 'ok', text: 'Proven' };
+    case 'Warning':
+      return { tone: 'warn', text: item.lastSuccessfulTestFailoverAt ? 'Test again' : 'Test recommended' };
+    case 'Critical': return { tone: 'crit', text: 'Not ready' };
+    default: return { tone: 'none', text: 'No point yet' };
+  }
+}
+
+/** Amber, not red: a job that failed has lost no data. */
+export function jobTone(state: string): Tone {
+  switch (state) {
+    case 'Succeeded': return 'ok';
+    case 'Failed': return 'warn';
+    case 'InProgress': return 'info';
+    case 'Suspended': return 'warn';
+    default: return 'none';
+  }
+}
+
+export function severityTone(severity: string): Tone {
+  return severity === 'Critical' ? 'crit' : severity === 'Warning' ? 'warn' : 'info';
+}
+
+export function checkTone(result: string | null | undefined): Tone {
+  return result === 'pass' ? 'ok' : result === 'warning' ? 'warn' : result === 'error' ? 'crit' : 'none';
+}
+
+export function consistency(value: string): string {
+  return value === 'Fuzzy' ? 'Fuzzy' : words(value).replace(' consistent', '-consistent');
+}
+
+const OPERATIONS: Record<string, { label: string; verb: string; route: string; what: string }> = {
+  TestFailover: {
+    label: 'Test failover', verb: 'Start test failover', route: 'POST /replicated-items/{item}/test-failover',
+    what: 'Starts a copy at the target. The protected machine is not touched.',
+  },
+  TestFailoverCleanup: {
+    label: 'Clean up test failover', verb: 'Clean up', route: 'POST /replicated-items/{item}/test-failover-cleanup',
+    what: 'Removes the copy and what it wrote, and records the test.',
+  },
+  UnplannedFailover: {
+    label: 'Unplanned failover', verb: 'Fail over', route: 'POST /replicated-items/{item}/unplanned-failover',
+    what: 'Starts the machine at the target for real and shuts the source out.',
+  },
+  Commit: {
+    label: 'Commit', verb: 'Commit', route: 'POST /replicated-items/{item}/commit',
+    what: 'Ends the failover. The other recovery points of it are removed.',
+  },
+  RepairReplication: {
+    label: 'Resynchronize', verb: 'Resynchronize', route: 'POST /replicated-items/{item}/resynchronize',
+    what: 'Compares every disk with its replica and ships what differs.',
+  },
+  DisableProtection: {
+    label: 'Disable replication', verb: 'Disable replication', route: 'DELETE /replicated-items/{item}',
+    what: 'Ends the protection and removes the replica.',
+  },
+};
+
+/** What this interface offers of an operation; null: it has no page for it yet. */
+export function operation(name: string) {
+  return OPERATIONS[name] ?? null;
+}
+
+/** The one action that a person most likely wants now. */
+export function primaryOperation(item: Item): string | null {
+  const allowed = new Set(item.allowedOperations.filter((entry) => entry.allowed).map((entry) => entry.operation));
+  return ['TestFailoverCleanup', 'Commit', 'TestFailover'].find((name) => allowed.has(name)) ?? null;
+}
+
+export function network(nic: Nic): string {
+  const where = nic.network;
+  const forwards = 'forwards' in where && where.forwards?.length
+    ? `; host ports to guest ${where.forwards.map((forward) => `${forward.hostPort || 'any'}→${forward.guestPort}`).join(', ')}`
+    : '';
+  switch (where.kind) {
+    case 'user': return `Private, outgoing through the host${forwards}`;
+    case 'isolatedUser': return `Isolated, nothing leads out${forwards}`;
+    case 'isolated': return `Isolated bridge ${where.name}`;
+    case 'bridge': return `Bridge ${where.name} of the host`;
+  }
+}
+
+/** Whether a machine on this network can reach others. */
+export function leadsOut(nic: Nic): boolean {
+  return nic.network.kind === 'user' || nic.network.kind === 'bridge';
+}
+
+/** Why `role` may not call what needs `needed`; null: it may. */
+export function roleRefusal(role: string | null, needed: string | undefined): string | null {
+  const rank = (name: string) => ROLES.indexOf(name as (typeof ROLES)[number]);
+  if (!needed || (role && rank(role) >= rank(needed))) return null;
+  return `This needs the role ${needed}. You are ${role ?? 'without a role'}; an Owner can change that.`;
+}
