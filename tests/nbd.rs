@@ -178,6 +178,7 @@ fn fio_finds_what_it_wrote() {
             "--verify=crc32c",
             "--verify_fatal=1",
             "--do_verify=1",
+            "--verify_state_save=0",
             "--output-format=json",
         ],
     );
