@@ -48,6 +48,8 @@ pub(super) struct Lab {
     pub(super) client: Client,
     pub(super) machines: Vec<LabMachine>,
     pub(super) server: Process,
+    /// Of agents that were lost on purpose.
+    pub(super) agent_peak_rss_bytes: u64,
     site: Site,
     stop: Arc<AtomicBool>,
     begin: Instant,
@@ -189,6 +191,7 @@ fn collect(lab: &mut Lab, report: &mut Report) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     lab.server.measure();
     report.server_peak_rss_mi_b = mib(lab.server.peak_rss_bytes);
+    report.agent_peak_rss_mi_b = mib(lab.agent_peak_rss_bytes);
     for machine in &mut lab.machines {
         if let Some(agent) = &mut machine.agent {
             agent.measure();
@@ -246,6 +249,7 @@ fn start(settings: &LabSettings, stop: &Arc<AtomicBool>, begin: Instant) -> Resu
         client,
         machines: Vec::new(),
         server,
+        agent_peak_rss_bytes: 0,
         site,
         stop: stop.clone(),
         begin,

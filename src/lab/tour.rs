@@ -181,10 +181,10 @@ fn test_failover(lab: &mut Lab, index: usize) -> Result<(), LabError> {
 fn unplanned_failover(lab: &mut Lab, index: usize) -> Result<(), LabError> {
     let name = lab.machines[index].figures.name.clone();
     let machine = &mut lab.machines[index];
-    if let Some(agent) = &mut machine.agent {
+    if let Some(mut agent) = machine.agent.take() {
         agent.kill();
+        lab.agent_peak_rss_bytes = lab.agent_peak_rss_bytes.max(agent.peak_rss_bytes);
     }
-    machine.agent = None;
     machine.source.lose();
     lab.say(&format!(
         "{name}: lost (workload and agent killed); unplanned failover to the latest point"
