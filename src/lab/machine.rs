@@ -69,7 +69,7 @@ pub fn build(
         .prefix(".build-")
         .tempdir_in(folder)
         .map_err(LabError::io("make a folder in", folder))?;
-    if !is_machine_name(&plan.name) {
+    if !crate::wire::is_machine_name(&plan.name) {
         return Err(LabError::Name(plan.name.clone()));
     }
     // A whole number of MiB, as disks have.
@@ -93,15 +93,6 @@ pub fn build(
         disk_bytes,
         ids,
     })
-}
-
-/// The rule for names of machines (reference model, section 2).
-fn is_machine_name(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    (1..=63).contains(&name.len())
-        && name.bytes().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }
 
 fn needed_bytes(content: u64) -> u64 {
@@ -265,10 +256,10 @@ mod tests {
     #[test]
     fn names_follow_the_rule() {
         for good in ["a", "web1", "WEB-1", &"a".repeat(63)] {
-            assert!(is_machine_name(good), "{good}");
+            assert!(crate::wire::is_machine_name(good), "{good}");
         }
         for bad in ["", "-a", "a-", "a_b", "a.b", "ä", &"a".repeat(64)] {
-            assert!(!is_machine_name(bad), "{bad}");
+            assert!(!crate::wire::is_machine_name(bad), "{bad}");
         }
     }
 
