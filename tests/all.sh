@@ -53,5 +53,5 @@ if command -v cargo-deny >/dev/null; then
     step "licences and sources" cargo deny check licenses bans sources
 fi
 step "eBPF object" src/agent/capture/bpf/build.sh --check
-step "tests" cargo test --locked
+step "tests" cargo test --locked --no-fail-fast
 step "web interface in a browser" web/e2e/run.sh

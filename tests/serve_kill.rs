@@ -13,7 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const V: &str = "/api/v1/vaults/default";
+/// At least; more until the server was killed often enough, however quick it is.
 const OPERATIONS: usize = 200;
+const KILLS: usize = 12;
 const MACHINES: usize = 6;
 
 struct Serve(Child);
@@ -151,20 +153,20 @@ fn nothing_is_half_made_when_the_server_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("data");
     prepare(&folder);
-    let (mut answered, mut kills, mut number) = (0, 0, 0);
+    let (mut answered, mut kills, mut number) = (0, 0_usize, 0);
     let mut jobs: BTreeMap<String, String> = BTreeMap::new();
     let (mut policies, mut users) = (Vec::new(), Vec::new());
-    while number < OPERATIONS {
+    while number < OPERATIONS || kills < KILLS {
         let mut server = Serve::start(&folder);
         let mut api = client(&folder);
         // The kill comes from beside, at an instant that no answer decides: after 0 to 390 ms, each time another.
         let pid = rustix::process::Pid::from_child(&server.0);
-        let delay = Duration::from_millis((kills * 37 % 40) * 10);
+        let delay = Duration::from_millis((kills as u64 * 37 % 40) * 10);
         let killer = std::thread::spawn(move || {
             std::thread::sleep(delay);
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         });
-        while number < OPERATIONS {
+        loop {
             match operation(&mut api, number) {
                 Ok((path, body)) => {
                     answered += 1;
@@ -194,7 +196,6 @@ fn nothing_is_half_made_when_the_server_is_killed() {
         server.kill();
         kills += 1;
     }
-    assert!(kills >= 5, "{kills} kills and {answered} answers");
 
     let _server = Serve::start(&folder);
     let mut api = client(&folder);
