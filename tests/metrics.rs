@@ -43,7 +43,7 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 fn example(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)).unwrap()
+    std::fs::read_to_string(Path::new(".").join("examples").join(name)).unwrap()
 }
 
 fn disk(machine: MachineId, server: &TestServer) -> LiveDisk {
@@ -119,7 +119,7 @@ fn promtool_accepts_the_figures_and_what_is_made_of_them() {
     // A word of the sender's choice does not break the format.
     assert_eq!(names(&text).len(), text.matches("# TYPE lifeboat_").count());
     // Rules and dashboard use names that are there.
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/prometheus-rules.yml");
+    let rules = Path::new(".").join("examples/prometheus-rules.yml");
     accepted(&promtool(&["check", "rules", rules.to_str().unwrap()], b""));
     let known = names(&text);
     let dashboard: Value = serde_json::from_str(&example("grafana-dashboard.json")).unwrap();

@@ -13,7 +13,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(".")
 }
 
 #[test]
@@ -88,7 +88,7 @@ const ALLOWED: [&str; 10] = [
 
 #[test]
 fn every_dependency_may_be_used() {
-    let output = std::process::Command::new(env!("CARGO"))
+    let output = std::process::Command::new(std::env::var_os("CARGO").unwrap())
         .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(root())
         .output()

@@ -157,7 +157,7 @@ impl MailServer {
         std::fs::write(&key, &identity.key).unwrap();
         let python = std::env::var_os("LIFEBOAT_TEST_PYTHON").unwrap_or_else(|| "python3".into());
         let mut child = Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/smtp.py"))
+            .arg("tests/support/smtp.py")
             .args([&certificate, &key])
             .args([user, password])
             .stdout(Stdio::piped())
