@@ -35,6 +35,7 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             | "/replicated-items/{item}/unplanned-failover"
             | "/replicated-items/{item}/commit"
             | "/replicated-items/{item}/resynchronize"
+            | "/replicated-items/{item}/recovery-points"
             | "/machines/{machine}/agent-update"
             | "/jobs/{job}/cancel"
             | "/jobs/{job}/restart"

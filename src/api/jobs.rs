@@ -308,6 +308,10 @@ fn again(state: &ApiState, job: &Job, user: &str) -> Result<JobId, ApiError> {
             super::failover::admit_resynchronize(state, machine)?;
             vault.resynchronize(machine, user, of)?
         }
+        JobKind::CreateRecoveryPoint => {
+            super::points::admit_create(state, machine)?;
+            vault.create_point(machine, job.parameters["appConsistent"] == true, user, of)?
+        }
         _ => state
             .runner
             .restart(job, user)?
@@ -414,12 +418,12 @@ pub async fn cancel(
                     StatusCode::CONFLICT,
                     "NotCancellable",
                     "this job cannot be cancelled",
-                    "it enables or disables replication, compares, or changes disks: nothing that is left half-way",
+                    "it enables or disables replication, compares, changes disks or makes a recovery point: nothing that is left half-way",
                     match row.job.kind {
                         JobKind::ChangeDisks => {
                             "to take it back, name the disks as they were before".to_owned()
                         }
-                        JobKind::Resynchronize => {
+                        JobKind::Resynchronize | JobKind::CreateRecoveryPoint => {
                             "nothing waits for it; it ends by itself".to_owned()
                         }
                         _ => format!(

@@ -19,6 +19,7 @@ mod lists;
 mod machines;
 mod metrics;
 mod model;
+mod points;
 mod policies;
 mod problem;
 mod serve;
@@ -230,7 +231,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(items::set_target))
         .routes(routes!(items::set_policy))
         .routes(routes!(items::set_disks))
-        .routes(routes!(items::recovery_points))
+        .routes(routes!(points::list, points::create))
         .routes(routes!(failover::test_failover))
         .routes(routes!(failover::test_failover_cleanup))
         .routes(routes!(failover::unplanned_failover))

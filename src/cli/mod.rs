@@ -15,6 +15,7 @@ mod login;
 mod machine;
 mod policy;
 mod protect;
+mod quiesce;
 mod recovery_point;
 mod remote;
 mod replicate;

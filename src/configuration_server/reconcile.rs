@@ -29,7 +29,7 @@ pub struct Reconciler {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum StepError {
+pub(super) enum StepError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -66,6 +66,7 @@ impl Reconciler {
                 JobKind::DisableReplication => self.disable(job),
                 JobKind::Resynchronize => self.resynchronize(job),
                 JobKind::ChangeDisks => self.change_disks(job),
+                JobKind::CreateRecoveryPoint => self.create_point(job),
                 // Others are recovery's.
                 _ => Ok(()),
             };
@@ -278,7 +279,7 @@ impl Reconciler {
     }
 }
 
-fn replication_ended() -> JobError {
+pub(super) fn replication_ended() -> JobError {
     JobError {
         code: "ReplicationEnded".to_owned(),
         message: "the machine is no longer replicated from its source".to_owned(),
@@ -287,7 +288,7 @@ fn replication_ended() -> JobError {
     }
 }
 
-fn fail(job: &mut Job, name: &str, error: JobError) {
+pub(super) fn fail(job: &mut Job, name: &str, error: JobError) {
     if let Some(task) = task(job, name) {
         task.state = TaskState::Failed;
         task.ended_unix_nanos = Some(now_unix_nanos());
@@ -307,7 +308,7 @@ fn is_done(job: &Job, name: &str) -> bool {
         .any(|task| task.name == name && task.state == TaskState::Succeeded)
 }
 
-fn begin(job: &mut Job, name: &str) {
+pub(super) fn begin(job: &mut Job, name: &str) {
     let now = now_unix_nanos();
     job.state = JobState::InProgress;
     job.started_unix_nanos.get_or_insert(now);
@@ -317,7 +318,7 @@ fn begin(job: &mut Job, name: &str) {
     }
 }
 
-fn done(job: &mut Job, name: &str, message: String) {
+pub(super) fn done(job: &mut Job, name: &str, message: String) {
     if let Some(task) = task(job, name) {
         task.state = TaskState::Succeeded;
         task.ended_unix_nanos = Some(now_unix_nanos());
@@ -325,7 +326,7 @@ fn done(job: &mut Job, name: &str, message: String) {
     }
 }
 
-fn end(job: &mut Job, state: JobState) {
+pub(super) fn end(job: &mut Job, state: JobState) {
     job.state = state;
     job.ended_unix_nanos = Some(now_unix_nanos());
 }

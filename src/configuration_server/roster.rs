@@ -1,7 +1,7 @@
 //! Who is there: when each agent was heard last, which point of it was sealed last. In memory; a restarted server hears
 //! everybody again within a heartbeat.
 use super::control::admit_certificate;
-use crate::block::{Consistency, MachineId};
+use crate::block::{Consistency, MachineId, PointId};
 use crate::process_server::{Admission, Admitted, AdmittedDisk, RetentionOf, Sessions};
 use crate::recovery::Source;
 use crate::replica::{Retention, Store};
@@ -28,6 +28,17 @@ struct Known {
     last_point_unix_nanos: i64,
     /// At least crash-consistent.
     last_good_point_unix_nanos: i64,
+    last_sealed: Option<Sealed>,
+}
+
+/// The point that a machine sealed last.
+#[derive(Clone, Debug)]
+pub(super) struct Sealed {
+    pub point: PointId,
+    pub consistency: Consistency,
+    pub note: String,
+    /// The last order for a point that the agent knew when it began this one.
+    pub sync_request: u64,
 }
 
 impl Roster {
@@ -62,6 +73,10 @@ impl Roster {
             .is_some_and(|known| known.last_good_point_unix_nanos > unix_nanos)
     }
 
+    pub(super) fn last_sealed(&self, machine: MachineId) -> Option<Sealed> {
+        self.known().get(&machine)?.last_sealed.clone()
+    }
+
     /// Locks a machine out: its certificates are revoked and its session ended.
     pub fn revoke(&self, machine: MachineId) -> Result<(), crate::vault::VaultError> {
         self.vault.revoke(machine)?;
@@ -74,8 +89,11 @@ impl Report for Roster {
     fn report(&self, fact: Fact) {
         if let Fact::PointSealed {
             machine,
+            point,
             instant_unix_nanos,
             consistency,
+            note,
+            sync_request,
             ..
         } = &fact
         {
@@ -85,6 +103,12 @@ impl Report for Roster {
             if *consistency > Consistency::Fuzzy {
                 entry.last_good_point_unix_nanos = *instant_unix_nanos;
             }
+            entry.last_sealed = Some(Sealed {
+                point: *point,
+                consistency: *consistency,
+                note: note.clone(),
+                sync_request: *sync_request,
+            });
             drop(known);
             self.sealed.notify_all();
         }

@@ -119,7 +119,8 @@ pub fn at_failure(item: &Item, kind: JobKind, test_succeeded: bool, left: Option
         JobKind::EnableReplication
         | JobKind::DisableReplication
         | JobKind::Resynchronize
-        | JobKind::ChangeDisks => Vec::new(),
+        | JobKind::ChangeDisks
+        | JobKind::CreateRecoveryPoint => Vec::new(),
     }
 }
 

@@ -353,6 +353,7 @@ pub fn scenario(kind: JobKind) -> &'static str {
         JobKind::CommitFailover => "Commit",
         JobKind::Resynchronize => "Resynchronize",
         JobKind::ChangeDisks => "Change disks",
+        JobKind::CreateRecoveryPoint => "Create recovery point",
     }
 }
 

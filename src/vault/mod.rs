@@ -26,6 +26,7 @@ mod items;
 mod jobs;
 mod live;
 mod machines;
+mod on_demand;
 mod orders;
 mod policies;
 mod rebuild;
@@ -61,6 +62,7 @@ pub use items::{
 pub use jobs::{JobFilter, JobRow};
 pub use live::{Churn, Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
+pub use on_demand::TASK_MAKE_POINT;
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use rebuild::Adopted;
