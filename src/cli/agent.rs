@@ -498,6 +498,18 @@ fn install(args: &InstallArgs) -> Result<(), Failure> {
         }
     }
     say("the agent runs; see: lifeboat agent status");
+    // Not enabled by itself: a hook may hold up an application's writes, and that is its administrator's to decide.
+    let found: Vec<&str> = crate::agent::quiesce::shipped::SHIPPED
+        .iter()
+        .filter(|shipped| shipped.is_useful(Path::new("/")))
+        .map(|shipped| shipped.name)
+        .collect();
+    if !found.is_empty() {
+        eprintln!(
+            "next, for app-consistent recovery points of {}: lifeboat agent quiesce enable",
+            found.join(" and ")
+        );
+    }
     Ok(())
 }
 
