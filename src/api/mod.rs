@@ -21,6 +21,7 @@ mod metrics;
 mod model;
 mod policies;
 mod problem;
+mod series;
 mod serve;
 mod session;
 mod site;
@@ -231,6 +232,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(items::set_policy))
         .routes(routes!(items::set_disks))
         .routes(routes!(items::recovery_points))
+        .routes(routes!(series::series))
         .routes(routes!(failover::test_failover))
         .routes(routes!(failover::test_failover_cleanup))
         .routes(routes!(failover::unplanned_failover))
