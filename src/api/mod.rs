@@ -19,6 +19,7 @@ mod lists;
 mod machines;
 mod metrics;
 mod model;
+mod networks;
 mod policies;
 mod problem;
 mod series;
@@ -192,7 +193,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
+        (name = "Policies"), (name = "Networks"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -241,6 +242,10 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(failover::target_machine))
         .routes(routes!(failover::screenshot))
         .routes(routes!(failover::serial_log))
+        .routes(routes!(networks::list, networks::create))
+        .routes(routes!(networks::show, networks::update, networks::remove))
+        .routes(routes!(networks::mappings, networks::map))
+        .routes(routes!(networks::preview))
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::show, policies::update, policies::remove))
         .routes(routes!(jobs::list))
