@@ -195,6 +195,15 @@ fn the_document_is_the_committed_one() {
     let action = &value["paths"]["/api/v1/vaults/{vault}/replicated-items/{item}/test-failover"]["post"];
     assert_eq!(action["x-required-role"], "Operator");
     assert!(action["responses"]["default"]["content"]["application/problem+json"].is_object());
+    assert_eq!(action["operationId"], "testFailover");
+    // Tools name calls by it: two of the same would hide each other.
+    let mut ids = std::collections::HashSet::new();
+    for (path, item) in value["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{path}: {id} is taken");
+        }
+    }
 }
 
 #[test]

@@ -109,6 +109,11 @@ const TABLE: &[(&str, &str, Need)] = &[
     ),
     (
         "GET",
+        "+/replicated-items/{item}/series",
+        Need::Role(Role::Reader),
+    ),
+    (
+        "GET",
         "+/replicated-items/{item}/recovery-points",
         Need::Role(Role::Reader),
     ),

@@ -22,6 +22,7 @@ mod metrics;
 mod model;
 mod policies;
 mod problem;
+mod series;
 mod serve;
 mod session;
 mod site;
@@ -235,6 +236,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(items::set_policy))
         .routes(routes!(items::set_disks))
         .routes(routes!(items::recovery_points))
+        .routes(routes!(series::series))
         .routes(routes!(failover::test_failover))
         .routes(routes!(failover::test_failover_cleanup))
         .routes(routes!(failover::unplanned_failover))
