@@ -790,39 +790,7 @@ export interface paths {
             cookie?: never;
         };
         /** The machine's screen, keyboard and mouse: VNC (RFB 3.8, no password) over a WebSocket of binary frames. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description The machine of the test failover, not that of the failover. */
-                    test?: boolean;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description The WebSocket is open */
-                101: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["console"];
         put?: never;
         post?: never;
         delete?: never;
@@ -4454,6 +4422,39 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["TargetMachine"];
                 };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    console: {
+        parameters: {
+            query?: {
+                /** @description The machine of the test failover, not that of the failover. */
+                test?: boolean;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The WebSocket is open */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description An error, with what to do about it */
             default: {
