@@ -8,6 +8,7 @@ mod agent_update;
 mod alerts;
 mod capacity;
 pub mod client;
+mod console;
 mod events;
 mod failover;
 mod idempotency;
@@ -19,14 +20,17 @@ mod lists;
 mod machines;
 mod metrics;
 mod model;
+mod networks;
 mod points;
 mod policies;
 mod problem;
+mod series;
 mod serve;
 mod session;
 mod site;
 mod users;
 mod vaults;
+mod websocket;
 
 pub use access::{COOKIE, CSRF_HEADER, Caller, Need, need};
 pub use items::{EnableRequest, ReplicatedItem};
@@ -96,6 +100,7 @@ pub struct ApiState {
     /// `/metrics` needs no login.
     metrics_public: bool,
     passwords: Arc<Semaphore>,
+    consoles: Arc<Semaphore>,
     keys_in_use: Arc<Mutex<HashSet<(String, String)>>>,
 }
 
@@ -126,6 +131,7 @@ impl ApiState {
             shutdown,
             metrics_public: false,
             passwords: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)),
+            consoles: Arc::new(Semaphore::new(console::CONSOLES_MAX)),
             keys_in_use: Arc::default(),
         }
     }
@@ -192,7 +198,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
+        (name = "Policies"), (name = "Networks"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -232,6 +238,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(items::set_policy))
         .routes(routes!(items::set_disks))
         .routes(routes!(points::list, points::create))
+        .routes(routes!(series::series))
         .routes(routes!(failover::test_failover))
         .routes(routes!(failover::test_failover_cleanup))
         .routes(routes!(failover::unplanned_failover))
@@ -240,6 +247,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(failover::target_machine))
         .routes(routes!(failover::screenshot))
         .routes(routes!(failover::serial_log))
+        .routes(routes!(networks::list, networks::create))
+        .routes(routes!(networks::show, networks::update, networks::remove))
+        .routes(routes!(networks::mappings, networks::map))
+        .routes(routes!(networks::preview))
+        .routes(routes!(console::console))
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::show, policies::update, policies::remove))
         .routes(routes!(jobs::list))

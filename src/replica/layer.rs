@@ -7,7 +7,7 @@ use super::format::record::{LAYER_HEADER_BYTES, LayerHeader, RECORD_HEADER_BYTES
 use super::keys::{DataKey, LayerKey, new_salt};
 use super::layer_map::LayerMap;
 use super::storage::Storage;
-use crate::block::{DiskId, Frame};
+use crate::block::{DiskId, ExtentSet, Frame};
 use bytes::Bytes;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -217,6 +217,18 @@ impl Layer {
                 },
                 _ => ReplicaError::io("read", &self.path, e),
             })
+    }
+
+    /// Adds the blocks that the records between two offsets speak of.
+    pub(super) fn ranges(&self, begin: u64, end: u64, to: &mut ExtentSet) {
+        let state = self.state();
+        let between = state
+            .entries
+            .iter()
+            .filter(|entry| entry.offset >= begin && entry.end <= end);
+        for extent in between.flat_map(|entry| &entry.extents) {
+            to.insert(extent.range());
+        }
     }
 
     /// Which frame answers for which block, of the records before `end`.

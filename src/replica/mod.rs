@@ -39,7 +39,7 @@ pub use storage::{Fault, Storage};
 pub use verify::{Damage, VerifyReport};
 pub use writer::{MachineWriter, PointSpec};
 
-use crate::block::{BLOCK_BYTES, Consistency, DiskId, MachineId, PointId};
+use crate::block::{BLOCK_BYTES, Consistency, DiskId, ExtentSet, MachineId, PointId};
 use format::manifest::{DiskEntry, MANIFEST_BYTES_MAX, Manifest, Pin, Position};
 use keys::DataKey;
 use layer::Layer;
@@ -456,19 +456,54 @@ impl Store {
     pub fn image(&self, machine: MachineId, disk: DiskId, at: At) -> Result<Image, ReplicaError> {
         let machine = self.machine(machine)?;
         let mut state = machine.state();
-        let position = match at {
-            At::Latest => None,
-            At::Point(id) => {
-                let point = state
-                    .manifest
-                    .points
-                    .iter()
-                    .find(|p| p.id == id)
-                    .ok_or(ReplicaError::NoPoint(id))?;
-                Some(*point.positions.get(&disk).ok_or(ReplicaError::NoDisk(disk))?)
-            }
-        };
+        let position = position_of(&state, disk, at)?;
         image_at(&machine, &mut state, disk, position)
+    }
+
+    /// The blocks that were written between two states of a disk, the older one a point: what somebody who holds `since`
+    /// has to take to hold `to`. Also right when `to` is older than `since`, as the way back changes the same blocks.
+    ///
+    /// Nothing behind a point is ever folded, so the layers tell all of it.
+    pub fn changed_since(
+        &self,
+        machine: MachineId,
+        disk: DiskId,
+        since: PointId,
+        to: At,
+    ) -> Result<ExtentSet, ReplicaError> {
+        let machine = self.machine(machine)?;
+        let mut state = machine.state();
+        let one = position_of(&state, disk, At::Point(since))?;
+        let other = position_of(&state, disk, to)?;
+        let entry = state.manifest.disk(disk).ok_or(ReplicaError::NoDisk(disk))?;
+        let layers = entry.layers.clone();
+        let index = |at: Option<Position>| match at {
+            Some(at) => layers.iter().position(|layer| layer.number == at.layer),
+            None => Some(layers.len()),
+        };
+        // A state without a position is that of everything received, behind all layers.
+        let key = |at: Option<Position>| (index(at), at.map_or(0, |at| at.offset));
+        let (from, until) = if key(one) <= key(other) {
+            (one, other)
+        } else {
+            (other, one)
+        };
+        let mut changed = ExtentSet::new();
+        let Some(from) = from else { return Ok(changed) };
+        for entry in layers.iter().skip(index(Some(from)).unwrap_or(0)) {
+            let layer = machine.layer(&mut state, disk, entry.number)?;
+            let begin = if entry.number == from.layer {
+                from.offset
+            } else {
+                0
+            };
+            let end = until.filter(|until| until.layer == entry.number);
+            layer.ranges(begin, end.map_or(u64::MAX, |until| until.offset), &mut changed);
+            if end.is_some() {
+                break;
+            }
+        }
+        Ok(changed)
     }
 
     /// Keeps a point from being pruned until `owner` unpins it. Safe to call again.
@@ -600,6 +635,18 @@ fn stored_bytes(state: &State) -> u64 {
         .iter()
         .flat_map(|disk| disk.layers.iter().map(|layer| end(disk.id, layer)))
         .sum()
+}
+
+/// None: everything received.
+fn position_of(state: &State, disk: DiskId, at: At) -> Result<Option<Position>, ReplicaError> {
+    let At::Point(id) = at else { return Ok(None) };
+    let points = &state.manifest.points;
+    let point = points
+        .iter()
+        .find(|point| point.id == id)
+        .ok_or(ReplicaError::NoPoint(id))?;
+    let position = point.positions.get(&disk).ok_or(ReplicaError::NoDisk(disk))?;
+    Ok(Some(*position))
 }
 
 /// `position`: None for everything received.

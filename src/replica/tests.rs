@@ -124,6 +124,31 @@ fn check(fixture: &Fixture, store: &Store, points: &[(PointId, Disks)]) {
             );
         }
     }
+    // What is said to be unchanged between two states is.
+    let latest = [0, 1].map(|disk| fixture.read(store, disk, At::Latest));
+    let mut states: Vec<_> = points.iter().map(|(id, disks)| (At::Point(*id), disks)).collect();
+    states.push((At::Latest, &latest));
+    for (since, held) in points {
+        for (to, wanted) in &states {
+            for disk in 0..2 {
+                let changed = store.changed_since(fixture.machine, fixture.disks[disk], *since, *to);
+                let changed = changed.unwrap();
+                let differs = |block: &u64| {
+                    let at = *block as usize * BLOCK_BYTES;
+                    held[disk][at..at + BLOCK_BYTES] != wanted[disk][at..at + BLOCK_BYTES]
+                };
+                for block in (0..BLOCKS).filter(differs) {
+                    assert!(
+                        changed.contains(block),
+                        "block {block} of disk {disk}: {since} to {to:?}"
+                    );
+                }
+                if *to == At::Point(*since) {
+                    assert!(changed.is_empty());
+                }
+            }
+        }
+    }
 }
 
 proptest! {

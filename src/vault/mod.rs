@@ -26,12 +26,14 @@ mod items;
 mod jobs;
 mod live;
 mod machines;
+mod networks;
 mod on_demand;
 mod orders;
 mod policies;
 mod rebuild;
 mod roles;
 mod secret;
+mod series;
 #[cfg(test)]
 mod tests;
 mod updates;
@@ -46,7 +48,7 @@ pub use audit::AuditRow;
 pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};
 pub use capacity::{Series, growth_rate, seconds_until_full};
 pub use changes::{Change, KeptAnswer};
-pub use churn::{ChurnSlot, HOUR_SECONDS, SLOT_SECONDS, StoreSample};
+pub use churn::{ChurnSlot, HOUR_SECONDS, MINUTE_SECONDS, SLOT_SECONDS, StoreSample};
 pub use error::VaultError;
 pub use events::{Event, EventFilter, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
@@ -62,12 +64,14 @@ pub use items::{
 pub use jobs::{JobFilter, JobRow};
 pub use live::{Churn, Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
+pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
 pub use on_demand::TASK_MAKE_POINT;
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use rebuild::Adopted;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
+pub use series::{SeriesRange, SeriesSlot};
 pub use updates::AgentUpdate;
 pub use users::{ADMINISTRATOR, Principal, TokenRow, UserRow};
 pub use vaults::VaultRow;
@@ -123,11 +127,9 @@ impl Vault {
                     "INSERT INTO vaults (name, created) VALUES (?1, ?2)",
                     rusqlite::params![DEFAULT_VAULT, crate::rt::now_unix_nanos()],
                 )?;
-                policies::insert(
-                    transaction,
-                    transaction.last_insert_rowid(),
-                    &NewPolicy::named(DEFAULT_POLICY),
-                )?;
+                let vault = transaction.last_insert_rowid();
+                policies::insert(transaction, vault, &NewPolicy::named(DEFAULT_POLICY))?;
+                networks::insert_defaults(transaction, vault)?;
             }
             Ok(())
         })?;
