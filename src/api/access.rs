@@ -180,6 +180,7 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", METRICS, Need::User),
     ("GET", "+/users", Need::Role(Role::Reader)),
     ("POST", "+/users", Need::Role(Role::Owner)),
+    ("GET", "+/users/{user}", Need::Role(Role::Reader)),
     ("DELETE", "+/users/{user}", Need::Role(Role::Owner)),
     ("POST", "+/users/{user}/reset-password", Need::Role(Role::Owner)),
     ("PUT", "+/role-assignments/{user}", Need::Role(Role::Owner)),

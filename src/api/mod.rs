@@ -20,6 +20,7 @@ mod machines;
 mod metrics;
 mod model;
 mod policies;
+mod precondition;
 mod problem;
 mod series;
 mod serve;
@@ -259,7 +260,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(capacity::capacity))
         .routes(routes!(metrics::metrics))
         .routes(routes!(users::list, users::create))
-        .routes(routes!(users::remove))
+        .routes(routes!(users::show, users::remove))
         .routes(routes!(users::reset_password))
         .routes(routes!(users::assign, users::unassign))
         .routes(routes!(users::tokens, users::create_token))
@@ -278,6 +279,7 @@ pub fn router(state: ApiState) -> Router {
     // The last layer is the first to see a request.
     router
         .fallback(crate::web::page)
+        .layer(from_fn_with_state(state.clone(), precondition::check))
         .layer(from_fn_with_state(state.clone(), idempotency::replay))
         .layer(from_fn_with_state(state.clone(), access::check))
         .layer(from_fn_with_state(state.clone(), limit_time))

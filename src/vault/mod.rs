@@ -39,8 +39,9 @@ mod users;
 mod vaults;
 
 pub use alerts::{
-    AlertGroup, AlertKind, AlertMachine, AlertSettings, Channel, Delivery, DeliveryState, Digest,
-    EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback, webhook_address,
+    AlertGroup, AlertKind, AlertMachine, AlertSettings, Channel, Delivery, DeliveryFilter, DeliveryState,
+    Digest, EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback,
+    webhook_address,
 };
 pub use audit::AuditRow;
 pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};

@@ -996,7 +996,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** One user, by name. */
+        get: operations["showUser"];
         put?: never;
         post?: never;
         /** Removes a user with all sessions, tokens and roles. */
@@ -2004,6 +2005,11 @@ export interface components {
                 createdAt: components["schemas"]["Time"];
                 mustChangePassword: boolean;
                 name: string;
+                /**
+                 * Format: int64
+                 * @description Grows with every change; the ETag.
+                 */
+                revision: number;
                 roles: components["schemas"]["VaultRole"][];
             }[];
             nextCursor?: string | null;
@@ -2464,6 +2470,11 @@ export interface components {
             createdAt: components["schemas"]["Time"];
             mustChangePassword: boolean;
             name: string;
+            /**
+             * Format: int64
+             * @description Grows with every change; the ETag.
+             */
+            revision: number;
             roles: components["schemas"]["VaultRole"][];
         };
         Vault: {
@@ -2775,6 +2786,14 @@ export interface operations {
     deliveries: {
         parameters: {
             query?: {
+                /** @description `email` or `webhook:NAME` */
+                channel?: string;
+                /** @description Alert, Test */
+                kind?: string;
+                /** @description Pending, Delivered, Failed, Cancelled */
+                state?: string;
+                /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                sort?: string;
                 /** @description Most items to answer. */
                 limit?: number;
                 /** @description `nextCursor` of the part before. */
@@ -3069,7 +3088,23 @@ export interface operations {
     };
     healthErrors: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only of this machine, by name or id. */
+                machine?: string;
+                /** @description Only this code. */
+                code?: string;
+                /** @description Information, Warning, Critical */
+                severity?: string;
+                /**
+                 * @description -severity (default): the worst first, of these the oldest; severity, since, code; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -3336,7 +3371,21 @@ export interface operations {
     };
     joinTokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Valid, Used, Expired, Revoked */
+                state?: string;
+                /** @description Only those that this user made. */
+                madeBy?: string;
+                /**
+                 * @description -id (default): the newest first; id, createdAt, expiresAt, usedAt, madeBy, state; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -3646,6 +3695,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description ETag of the machine: refused when it was changed since */
+                "If-Match"?: string | null;
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
             };
@@ -3921,7 +3972,21 @@ export interface operations {
     };
     registrationKeys: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Valid, Used, Expired, Revoked */
+                state?: string;
+                /** @description Only those that this user made. */
+                madeBy?: string;
+                /**
+                 * @description -id (default): the newest first; id, createdAt, expiresAt, usedAt, madeBy, state; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -4171,6 +4236,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4321,6 +4388,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4529,6 +4598,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4567,6 +4638,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4605,6 +4678,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4640,7 +4715,10 @@ export interface operations {
     assignRoleAssignment: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -4673,7 +4751,10 @@ export interface operations {
     unassignRoleAssignment: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -4958,10 +5039,44 @@ export interface operations {
             };
         };
     };
-    removeUser: {
+    showUser: {
         parameters: {
             query?: never;
             header?: never;
+            path: {
+                vault: string;
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -4991,6 +5106,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
             };
