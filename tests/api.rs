@@ -5,7 +5,7 @@ mod site;
 use hyper::Method;
 use lifeboat::api::client::{Address, Client, ClientError, Trust};
 use lifeboat::recovery::{ActiveLocation, Journal, ProtectionState};
-use lifeboat::vault::{DEFAULT_VAULT, LiveDisk, Role};
+use lifeboat::vault::{DEFAULT_VAULT, HealthError, LiveDisk, Role, ServerTrouble, Severity};
 use serde_json::{Value, json};
 use site::{TestServer, refusal, until};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -525,6 +525,58 @@ fn what_was_changed_by_another_is_not_overwritten() {
             "{method} {action} is refused as changed or gone"
         );
     }
+}
+
+#[test]
+fn an_unhealthy_process_server_takes_no_further_machine() {
+    let server = TestServer::start();
+    server.join("web1");
+    let trouble = |code: &'static str, free_bytes| ServerTrouble {
+        error: HealthError {
+            code,
+            category: "Infrastructure",
+            severity: Severity::Critical,
+            summary: "too much".to_owned(),
+            message: "the processor is 99 % busy".to_owned(),
+            possible_causes: "another program".to_owned(),
+            recommended_action: "see what runs there".to_owned(),
+        },
+        free_bytes,
+    };
+    let mut root = server.root();
+    let path = format!("{V}/replicated-items");
+    let busy = trouble("ProcessServerCpu", None);
+    let no_room = trouble("ProcessServerStore", Some(1));
+    for trouble in [busy, no_room] {
+        server.vault.set_server_troubles(vec![trouble]);
+        let refused = root.post::<Value>(&path, &json!({ "machine": "web1" }));
+        match refused {
+            Err(ClientError::Problem(problem)) => {
+                assert_eq!(
+                    (problem.status, problem.code.as_str()),
+                    (409, "ProcessServerCritical")
+                );
+                assert!(problem.message.contains("99 % busy"), "{problem:?}");
+                assert!(
+                    problem.recommended_action.contains("--accept-critical-server"),
+                    "{problem:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(server.vault.all_items().unwrap().is_empty());
+    }
+    // Little room is none of a machine that fits into it; and a person may want it all the same.
+    server
+        .vault
+        .set_server_troubles(vec![trouble("ProcessServerStore", Some(u64::MAX))]);
+    root.post::<Value>(&path, &json!({ "machine": "web1" })).unwrap();
+    server.join("web2");
+    server
+        .vault
+        .set_server_troubles(vec![trouble("ProcessServerCpu", None)]);
+    let accepting = json!({ "machine": "web2", "acceptCriticalServer": true });
+    root.post::<Value>(&path, &accepting).unwrap();
 }
 
 #[test]

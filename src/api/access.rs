@@ -36,6 +36,8 @@ const V: &str = "/api/v1/vaults/{vault}";
 const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/healthz", Need::Nothing),
     ("GET", "/api/v1/openapi.json", Need::Nothing),
+    ("GET", "/api/v1/docs", Need::Nothing),
+    ("GET", "/api/v1/docs.js", Need::Nothing),
     ("POST", "/api/v1/login", Need::Nothing),
     // Nothing secret in them; whoever fetches them knows the server by its public key.
     ("GET", "/install.sh", Need::Nothing),

@@ -45,6 +45,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use axum::routing::get;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -275,7 +276,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 pub fn router(state: ApiState) -> Router {
-    let (router, _) = routes().split_for_parts();
+    let (router, _) = routes()
+        .route("/api/v1/docs", get(session::docs))
+        .route("/api/v1/docs.js", get(session::docs_script))
+        .split_for_parts();
     // The last layer is the first to see a request.
     router
         .fallback(crate::web::page)

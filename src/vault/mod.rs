@@ -28,6 +28,7 @@ mod live;
 mod machines;
 mod orders;
 mod policies;
+mod process_server;
 mod rebuild;
 mod roles;
 mod secret;
@@ -65,6 +66,7 @@ pub use live::{Churn, Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
+pub use process_server::ServerTrouble;
 pub use rebuild::Adopted;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
@@ -95,6 +97,7 @@ struct Shared {
     throttle: Mutex<users::Throttle>,
     churn: Mutex<churn::Unwritten>,
     site_errors: Mutex<Vec<HealthError>>,
+    server_troubles: Mutex<Vec<ServerTrouble>>,
     /// Grows with every commit: live views look again.
     commits: tokio::sync::watch::Sender<u64>,
     facts: SyncSender<Fact>,
@@ -113,6 +116,7 @@ impl Vault {
             throttle: Mutex::default(),
             churn: Mutex::default(),
             site_errors: Mutex::default(),
+            server_troubles: Mutex::default(),
             commits: tokio::sync::watch::Sender::new(0),
             facts,
             opened_unix_nanos: crate::rt::now_unix_nanos(),
@@ -171,6 +175,13 @@ impl Vault {
 
     fn site_errors(&self) -> MutexGuard<'_, Vec<HealthError>> {
         self.0.site_errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn server_troubles(&self) -> MutexGuard<'_, Vec<ServerTrouble>> {
+        self.0
+            .server_troubles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names of the vaults.

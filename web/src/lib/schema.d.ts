@@ -1381,6 +1381,8 @@ export interface components {
         /** @enum {string} */
         DiskBusView: "virtioBlk" | "virtioScsi" | "ahci";
         EnableRequest: {
+            /** @description Also while an alarm of the process server is critical. */
+            acceptCriticalServer?: boolean;
             /** @description Stable ids; default: all disks. */
             disks?: string[] | null;
             /** @description Name or id of a machine that joined. */
