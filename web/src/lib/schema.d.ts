@@ -782,6 +782,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/target-machine/console": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The machine's screen, keyboard and mouse: VNC (RFB 3.8, no password) over a WebSocket of binary frames. */
+        get: operations["console"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/target-machine/screenshot": {
         parameters: {
             query?: never;
@@ -4476,6 +4493,39 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["TargetMachine"];
                 };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    console: {
+        parameters: {
+            query?: {
+                /** @description The machine of the test failover, not that of the failover. */
+                test?: boolean;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The WebSocket is open */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description An error, with what to do about it */
             default: {
