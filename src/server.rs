@@ -198,6 +198,10 @@ impl Server {
 
     async fn resume(&self) {
         let runner = self.runner.clone();
+        let vms = std::path::absolute(self.data_dir.join("vms"));
+        if let Ok(vms) = vms {
+            let _ = tokio::task::spawn_blocking(move || crate::target::network::resume(&vms)).await;
+        }
         match tokio::task::spawn_blocking(move || runner.resume()).await {
             Ok(Ok(resumed)) => {
                 for (machine, trouble) in &resumed.troubles {

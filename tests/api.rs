@@ -41,7 +41,11 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             | "/jobs/{job}/restart"
             | "/jobs/{job}/resume",
         ) => Role::Operator,
-        // Infrastructure, protection, policies.
+        ("post", _) if below.starts_with("/recovery-plans/{plan}/") => Role::Operator,
+        // Infrastructure, protection, policies, networks, plans.
+        ("post", "/networks" | "/recovery-plans") => Role::Contributor,
+        ("put", "/networks/{network}" | "/network-mappings" | "/recovery-plans/{plan}") => Role::Contributor,
+        ("delete", "/networks/{network}" | "/recovery-plans/{plan}") => Role::Contributor,
         ("post", "/join-tokens" | "/registration-keys") => Role::Contributor,
         ("delete", "/join-tokens/{token}" | "/registration-keys/{key}") => Role::Contributor,
         ("post", "/passphrase/rotate" | "/replicated-items" | "/policies") => Role::Contributor,
@@ -87,6 +91,9 @@ fn filled(path: &str) -> String {
         .replace("{item}", "nosuch")
         .replace("{user}", "nosuch")
         .replace("{policy}", "nosuch")
+        .replace("{network}", "nosuch")
+        .replace("{plan}", "nosuch")
+        .replace("{run}", "018f0000-0000-7000-8000-000000000000")
 }
 
 fn call(client: &mut Client, method: &str, path: &str) -> u16 {

@@ -159,6 +159,18 @@ const TABLE: &[(&str, &str, Need)] = &[
         "+/replicated-items/{item}/target-machine/serial-log",
         Need::Role(Role::Reader),
     ),
+    ("GET", "+/networks", Need::Role(Role::Reader)),
+    ("POST", "+/networks", Need::Role(Role::Contributor)),
+    ("GET", "+/networks/{network}", Need::Role(Role::Reader)),
+    ("PUT", "+/networks/{network}", Need::Role(Role::Contributor)),
+    ("DELETE", "+/networks/{network}", Need::Role(Role::Contributor)),
+    ("GET", "+/network-mappings", Need::Role(Role::Reader)),
+    ("PUT", "+/network-mappings", Need::Role(Role::Contributor)),
+    (
+        "GET",
+        "+/replicated-items/{item}/failover-preview",
+        Need::Role(Role::Reader),
+    ),
     // Whoever sees the console may type there.
     (
         "GET",

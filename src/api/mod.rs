@@ -20,6 +20,7 @@ mod lists;
 mod machines;
 mod metrics;
 mod model;
+mod networks;
 mod policies;
 mod precondition;
 mod problem;
@@ -198,7 +199,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
+        (name = "Policies"), (name = "Networks"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -247,6 +248,10 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(failover::target_machine))
         .routes(routes!(failover::screenshot))
         .routes(routes!(failover::serial_log))
+        .routes(routes!(networks::list, networks::create))
+        .routes(routes!(networks::show, networks::update, networks::remove))
+        .routes(routes!(networks::mappings, networks::map))
+        .routes(routes!(networks::preview))
         .routes(routes!(console::console))
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::show, policies::update, policies::remove))

@@ -26,6 +26,7 @@ mod items;
 mod jobs;
 mod live;
 mod machines;
+mod networks;
 mod orders;
 mod policies;
 mod process_server;
@@ -64,6 +65,7 @@ pub use items::{
 pub use jobs::{JobFilter, JobRow};
 pub use live::{Churn, Live, PointMark};
 pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
+pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use process_server::ServerTrouble;
@@ -128,11 +130,9 @@ impl Vault {
                     "INSERT INTO vaults (name, created) VALUES (?1, ?2)",
                     rusqlite::params![DEFAULT_VAULT, crate::rt::now_unix_nanos()],
                 )?;
-                policies::insert(
-                    transaction,
-                    transaction.last_insert_rowid(),
-                    &NewPolicy::named(DEFAULT_POLICY),
-                )?;
+                let vault = transaction.last_insert_rowid();
+                policies::insert(transaction, vault, &NewPolicy::named(DEFAULT_POLICY))?;
+                networks::insert_defaults(transaction, vault)?;
             }
             Ok(())
         })?;

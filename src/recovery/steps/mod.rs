@@ -103,6 +103,9 @@ pub struct Parameters {
     /// Of a failover that is run again.
     #[serde(default)]
     pub source_is_fenced: bool,
+    /// The run of a recovery plan that gave the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_run: Option<JobId>,
 }
 
 /// What came out so far. A job's `result`.

@@ -394,6 +394,7 @@ fn with_context<T>(
         failover: Some(failover),
         test_succeeded: false,
         source_is_fenced: false,
+        plan_run: None,
     };
     call(&mut steps::Context {
         parts,

@@ -514,6 +514,61 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/network-mappings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Which networks of the target stand for which of the source. */
+        get: operations["mappings"];
+        /** Maps a network of the source: the default of machines whose replication is enabled from now on. */
+        put: operations["map"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/networks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Networks of the target site, by name. */
+        get: operations["listNetworks"];
+        put?: never;
+        /** Makes a network: a name for something of the target's host; nothing is made there yet. */
+        post: operations["createNetwork"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/networks/{network}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One network. */
+        get: operations["showNetwork"];
+        /** Changes a network, for failovers from now on. What is left out gets the default. */
+        put: operations["updateNetwork"];
+        post?: never;
+        /** Removes a network that nothing is mapped to and no machine is to be put in. */
+        delete: operations["removeNetwork"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/passphrase": {
         parameters: {
             query?: never;
@@ -687,6 +742,23 @@ export interface paths {
          *     are, and from the first point that holds all disks on only such points are offered.
          */
         put: operations["setDisks"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/failover-preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A dry run: the machine that a failover would start now, its networks, and how it comes by its addresses. Changes nothing. */
+        get: operations["preview"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -1336,6 +1408,20 @@ export interface components {
             /** @description What was seen; kept with the job. */
             notes?: string;
         };
+        CreateNetworkRequest: {
+            /** @description Bridge of the target's host; of a productionBridge, where it must be given. */
+            bridge?: string | null;
+            /** @description Range of an isolated network, for machines that bring no address along. */
+            cidr?: string | null;
+            /** @description Of an isolated network: Lifeboat hands addresses out by DHCP. Default true. */
+            dhcp?: boolean | null;
+            dns?: string[];
+            /** Format: ipv4 */
+            gateway?: string | null;
+            kind: components["schemas"]["NetworkKind"];
+            /** @description 1 to 32 letters, digits, hyphens and underscores. */
+            name: string;
+        };
         CreatePolicyRequest: {
             /**
              * Format: int32
@@ -1420,6 +1506,16 @@ export interface components {
             recommendedAction: string;
             /** @description Information, Warning, Critical */
             severity: string;
+        };
+        /** @description What a failover would start now. */
+        FailoverPreview: {
+            /** Format: int32 */
+            cpus: number;
+            /** @description Name at the target. */
+            machineName: string;
+            /** Format: int64 */
+            memoryBytes: number;
+            nics: components["schemas"]["NicPreview"][];
         };
         FailoverView: {
             job: string;
@@ -1637,9 +1733,68 @@ export interface components {
             mac: string;
             name: string;
         };
+        MapRequest: {
+            /** @description Also for machines that are replicated already. Default false: only for those that will be. */
+            applyToItems?: boolean;
+            /** @description Subnet of the source, or `*` for all that have no mapping of their own. */
+            source: string;
+            /** @description Network at a failover; null: none. */
+            target?: string | null;
+            /** @description Isolated network at a test failover; null: none. Both null: the mapping is removed. */
+            test?: string | null;
+        };
+        Mapped: {
+            /** @description Machines whose target settings were changed. */
+            changedItems: string[];
+        };
         Named: {
             id: string;
             name: string;
+        };
+        /** @description A network of the target site. */
+        Network: {
+            bridge?: string | null;
+            cidr?: string | null;
+            dhcp: boolean;
+            dns: string[];
+            /** Format: ipv4 */
+            gateway?: string | null;
+            kind: components["schemas"]["NetworkKind"];
+            name: string;
+            /**
+             * Format: int64
+             * @description The ETag.
+             */
+            revision: number;
+        };
+        /** @enum {string} */
+        NetworkKind: "productionBridge" | "user" | "isolated";
+        /** @description Networks that stand for one of the source. */
+        NetworkMapping: {
+            /** @description Subnet of the source, or `*` for all that have no mapping of their own. */
+            source: string;
+            /** @description At a failover. */
+            target?: string | null;
+            /** @description At a test failover. */
+            test?: string | null;
+        };
+        NetworkMappings: {
+            mappings: components["schemas"]["NetworkMapping"][];
+            /** @description Subnets that the machines of the vault are in, as their agents tell. */
+            sourceNetworks: components["schemas"]["SourceNetwork"][];
+        };
+        /** @description What a network is; what is left out has the default. */
+        NetworkValues: {
+            /** @description Bridge of the target's host; of a productionBridge, where it must be given. */
+            bridge?: string | null;
+            /** @description Range of an isolated network, for machines that bring no address along. */
+            cidr?: string | null;
+            /** @description Of an isolated network: Lifeboat hands addresses out by DHCP. Default true. */
+            dhcp?: boolean | null;
+            dns?: string[];
+            /** Format: ipv4 */
+            gateway?: string | null;
+            kind: components["schemas"]["NetworkKind"];
         };
         NetworkView: {
             forwards?: components["schemas"]["ForwardView"][];
@@ -1657,8 +1812,32 @@ export interface components {
             /** @enum {string} */
             kind: "bridge";
             name: string;
+        } | {
+            /** @enum {string} */
+            kind: "named";
+            name: string;
+        };
+        /** @description What a guest is to use on a NIC. */
+        NicAddressView: {
+            /** @description With the length of the subnet: 192.0.2.7/24. */
+            cidr: string;
+            dns?: string[];
+            /** Format: ipv4 */
+            gateway?: string | null;
+        };
+        NicPreview: {
+            address?: components["schemas"]["NicAddressView"] | null;
+            /** @description How the guest comes by its address, in words. */
+            how: string;
+            mac?: string | null;
+            /** @description As the source names it; null: it has no such NIC. */
+            name?: string | null;
+            /** @description isolated, user, isolatedUser, bridge */
+            networkKind: string;
+            networkName?: string | null;
         };
         NicView: {
+            address?: components["schemas"]["NicAddressView"] | null;
             /** @description Null: made up. */
             mac?: string | null;
             network: components["schemas"]["NetworkView"];
@@ -1834,6 +2013,25 @@ export interface components {
                 replicated: boolean;
                 /** @description Its certificates were revoked. */
                 revoked: boolean;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Network: {
+            items: {
+                bridge?: string | null;
+                cidr?: string | null;
+                dhcp: boolean;
+                dns: string[];
+                /** Format: ipv4 */
+                gateway?: string | null;
+                kind: components["schemas"]["NetworkKind"];
+                name: string;
+                /**
+                 * Format: int64
+                 * @description The ETag.
+                 */
+                revision: number;
             }[];
             nextCursor?: string | null;
         };
@@ -2380,6 +2578,11 @@ export interface components {
         };
         /** @enum {string} */
         SmtpSecurity: "StartTls" | "Tls" | "None";
+        SourceNetwork: {
+            cidr: string;
+            /** @description Machines that are in it. */
+            machines: string[];
+        };
         StoreMachine: {
             id: string;
             name: string;
@@ -3744,6 +3947,247 @@ export interface operations {
             };
         };
     };
+    mappings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkMappings"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    map: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MapRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Mapped"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listNetworks: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description name (default), kind; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Network"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createNetwork: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateNetworkRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showNetwork: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                network: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    updateNetwork: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the network: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                network: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NetworkValues"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeNetwork: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the network: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                network: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     passphrase: {
         parameters: {
             query?: never;
@@ -4310,6 +4754,40 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    preview: {
+        parameters: {
+            query?: {
+                /** @description Of a test failover. */
+                test?: boolean;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailoverPreview"];
                 };
             };
             /** @description An error, with what to do about it */
