@@ -150,10 +150,13 @@ impl Server {
         tasks.spawn(reconciler.run(stop.clone()));
         let dispatcher = Dispatcher { vault: vault.clone() };
         tasks.spawn(dispatcher.run(stop.clone()));
-        let watched = pki.clone();
+        let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));
+        tasks.spawn(vitals.clone().run(stop.clone()));
+        let (watched, ringing) = (pki.clone(), vitals.clone());
         let watch = SiteWatch {
             vault: vault.clone(),
             store: store.clone(),
+            alarms: Arc::new(move || ringing.now().troubles()),
             certificate_days: Arc::new(move || days_left(&watched.chain_pem)),
         };
         tasks.spawn(watch.run(stop.clone()));
@@ -164,8 +167,6 @@ impl Server {
             vms: settings.data_dir.join("vms"),
             source: roster.clone(),
         });
-        let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));
-        tasks.spawn(vitals.clone().run(stop.clone()));
         let server = Self {
             vitals,
             runner,

@@ -36,6 +36,8 @@ const V: &str = "/api/v1/vaults/{vault}";
 const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/healthz", Need::Nothing),
     ("GET", "/api/v1/openapi.json", Need::Nothing),
+    ("GET", "/api/v1/docs", Need::Nothing),
+    ("GET", "/api/v1/docs.js", Need::Nothing),
     ("POST", "/api/v1/login", Need::Nothing),
     // Nothing secret in them; whoever fetches them knows the server by its public key.
     ("GET", "/install.sh", Need::Nothing),
@@ -203,6 +205,7 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", METRICS, Need::User),
     ("GET", "+/users", Need::Role(Role::Reader)),
     ("POST", "+/users", Need::Role(Role::Owner)),
+    ("GET", "+/users/{user}", Need::Role(Role::Reader)),
     ("DELETE", "+/users/{user}", Need::Role(Role::Owner)),
     ("POST", "+/users/{user}/reset-password", Need::Role(Role::Owner)),
     ("PUT", "+/role-assignments/{user}", Need::Role(Role::Owner)),

@@ -681,6 +681,9 @@ pub struct EnableRequest {
     /// Default: made from the machine's inventory.
     #[serde(default)]
     pub target: Option<TargetView>,
+    /// Also while an alarm of the process server is critical.
+    #[serde(default)]
+    pub accept_critical_server: bool,
 }
 
 /// Enables replication of a machine.
@@ -695,6 +698,11 @@ pub async fn enable(
     state
         .run(move |state| {
             let machine = state.machine(&vault, &request.machine)?;
+            if !request.accept_critical_server
+                && let Some(refusal) = state.vault.server_refusal(machine, request.disks.as_deref())?
+            {
+                return Err(refusal.into());
+            }
             let policy = request
                 .policy
                 .unwrap_or_else(|| crate::vault::DEFAULT_POLICY.to_owned());

@@ -23,6 +23,7 @@ mod model;
 mod networks;
 mod points;
 mod policies;
+mod precondition;
 mod problem;
 mod series;
 mod serve;
@@ -48,6 +49,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use axum::routing::get;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -270,7 +272,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(capacity::capacity))
         .routes(routes!(metrics::metrics))
         .routes(routes!(users::list, users::create))
-        .routes(routes!(users::remove))
+        .routes(routes!(users::show, users::remove))
         .routes(routes!(users::reset_password))
         .routes(routes!(users::assign, users::unassign))
         .routes(routes!(users::tokens, users::create_token))
@@ -285,10 +287,14 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 pub fn router(state: ApiState) -> Router {
-    let (router, _) = routes().split_for_parts();
+    let (router, _) = routes()
+        .route("/api/v1/docs", get(session::docs))
+        .route("/api/v1/docs.js", get(session::docs_script))
+        .split_for_parts();
     // The last layer is the first to see a request.
     router
         .fallback(crate::web::page)
+        .layer(from_fn_with_state(state.clone(), precondition::check))
         .layer(from_fn_with_state(state.clone(), idempotency::replay))
         .layer(from_fn_with_state(state.clone(), access::check))
         .layer(from_fn_with_state(state.clone(), limit_time))

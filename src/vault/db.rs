@@ -16,6 +16,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("schema/0004-resources.sql"),
     include_str!("schema/0005-series.sql"),
     include_str!("schema/0006-networks.sql"),
+    include_str!("schema/0007-revisions.sql"),
 ];
 
 /// Idle readers that are kept; more are opened when many ask at once.

@@ -30,6 +30,7 @@ mod networks;
 mod on_demand;
 mod orders;
 mod policies;
+mod process_server;
 mod rebuild;
 mod roles;
 mod secret;
@@ -41,8 +42,9 @@ mod users;
 mod vaults;
 
 pub use alerts::{
-    AlertGroup, AlertKind, AlertMachine, AlertSettings, Channel, Delivery, DeliveryState, Digest,
-    EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback, webhook_address,
+    AlertGroup, AlertKind, AlertMachine, AlertSettings, Channel, Delivery, DeliveryFilter, DeliveryState,
+    Digest, EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback,
+    webhook_address,
 };
 pub use audit::AuditRow;
 pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};
@@ -68,6 +70,7 @@ pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkS
 pub use on_demand::TASK_MAKE_POINT;
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
+pub use process_server::ServerTrouble;
 pub use rebuild::Adopted;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
@@ -98,6 +101,7 @@ struct Shared {
     throttle: Mutex<users::Throttle>,
     churn: Mutex<churn::Unwritten>,
     site_errors: Mutex<Vec<HealthError>>,
+    server_troubles: Mutex<Vec<ServerTrouble>>,
     /// Grows with every commit: live views look again.
     commits: tokio::sync::watch::Sender<u64>,
     facts: SyncSender<Fact>,
@@ -116,6 +120,7 @@ impl Vault {
             throttle: Mutex::default(),
             churn: Mutex::default(),
             site_errors: Mutex::default(),
+            server_troubles: Mutex::default(),
             commits: tokio::sync::watch::Sender::new(0),
             facts,
             opened_unix_nanos: crate::rt::now_unix_nanos(),
@@ -172,6 +177,13 @@ impl Vault {
 
     fn site_errors(&self) -> MutexGuard<'_, Vec<HealthError>> {
         self.0.site_errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn server_troubles(&self) -> MutexGuard<'_, Vec<ServerTrouble>> {
+        self.0
+            .server_troubles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names of the vaults.

@@ -1089,7 +1089,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** One user, by name. */
+        get: operations["showUser"];
         put?: never;
         post?: never;
         /** Removes a user with all sessions, tokens and roles. */
@@ -1494,6 +1495,8 @@ export interface components {
         /** @enum {string} */
         DiskBusView: "virtioBlk" | "virtioScsi" | "ahci";
         EnableRequest: {
+            /** @description Also while an alarm of the process server is critical. */
+            acceptCriticalServer?: boolean;
             /** @description Stable ids; default: all disks. */
             disks?: string[] | null;
             /** @description Name or id of a machine that joined. */
@@ -2230,6 +2233,11 @@ export interface components {
                 createdAt: components["schemas"]["Time"];
                 mustChangePassword: boolean;
                 name: string;
+                /**
+                 * Format: int64
+                 * @description Grows with every change; the ETag.
+                 */
+                revision: number;
                 roles: components["schemas"]["VaultRole"][];
             }[];
             nextCursor?: string | null;
@@ -2695,6 +2703,11 @@ export interface components {
             createdAt: components["schemas"]["Time"];
             mustChangePassword: boolean;
             name: string;
+            /**
+             * Format: int64
+             * @description Grows with every change; the ETag.
+             */
+            revision: number;
             roles: components["schemas"]["VaultRole"][];
         };
         Vault: {
@@ -3006,6 +3019,14 @@ export interface operations {
     deliveries: {
         parameters: {
             query?: {
+                /** @description `email` or `webhook:NAME` */
+                channel?: string;
+                /** @description Alert, Test */
+                kind?: string;
+                /** @description Pending, Delivered, Failed, Cancelled */
+                state?: string;
+                /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                sort?: string;
                 /** @description Most items to answer. */
                 limit?: number;
                 /** @description `nextCursor` of the part before. */
@@ -3300,7 +3321,23 @@ export interface operations {
     };
     healthErrors: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only of this machine, by name or id. */
+                machine?: string;
+                /** @description Only this code. */
+                code?: string;
+                /** @description Information, Warning, Critical */
+                severity?: string;
+                /**
+                 * @description -severity (default): the worst first, of these the oldest; severity, since, code; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -3567,7 +3604,21 @@ export interface operations {
     };
     joinTokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Valid, Used, Expired, Revoked */
+                state?: string;
+                /** @description Only those that this user made. */
+                madeBy?: string;
+                /**
+                 * @description -id (default): the newest first; id, createdAt, expiresAt, usedAt, madeBy, state; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -3877,6 +3928,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description ETag of the machine: refused when it was changed since */
+                "If-Match"?: string | null;
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
             };
@@ -4393,7 +4446,21 @@ export interface operations {
     };
     registrationKeys: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Valid, Used, Expired, Revoked */
+                state?: string;
+                /** @description Only those that this user made. */
+                madeBy?: string;
+                /**
+                 * @description -id (default): the newest first; id, createdAt, expiresAt, usedAt, madeBy, state; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -4643,6 +4710,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4865,6 +4934,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -5106,6 +5177,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -5144,6 +5217,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -5182,6 +5257,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -5217,7 +5294,10 @@ export interface operations {
     assignRoleAssignment: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -5250,7 +5330,10 @@ export interface operations {
     unassignRoleAssignment: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -5535,10 +5618,44 @@ export interface operations {
             };
         };
     };
-    removeUser: {
+    showUser: {
         parameters: {
             query?: never;
             header?: never;
+            path: {
+                vault: string;
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -5568,6 +5685,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
             };
