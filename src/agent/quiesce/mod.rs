@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -372,9 +371,8 @@ impl Quiesce {
                 std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             })
             .map_err(self.io("make", &own))?;
-        let mut command = Command::new(&hook.path);
+        let mut command = process::gated(&hook.path, phase.word());
         command
-            .arg(phase.word())
             .current_dir("/")
             // What the agent was started with is not the hook's business.
             .env_clear()
@@ -507,7 +505,9 @@ impl Quiesced {
             if let Some(begun) = record.begun.last_mut() {
                 (begun.pid, begun.start_ticks) = (Some(pid), process::start_ticks(pid));
                 // Not written: then it runs to its own end should the agent be killed, and post comes all the same.
-                let _ = settings.save(record);
+                if let Err(error) = settings.save(record) {
+                    tracing::warn!(%error, "a hook's process could not be recorded");
+                }
             }
         };
         let word = self.why.word();

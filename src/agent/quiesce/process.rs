@@ -2,9 +2,13 @@
 //!
 //! A hook may leave a process behind that holds something until `post` (a lock, a session). So its output is not read to
 //! the end of the pipe: a thread goes on draining it into a ring of fixed size, and allocates nothing while it does.
+//!
+//! Nothing of a hook runs before its process is on record: it begins as a shell that waits for a word, and ends itself
+//! when its agent dies before saying it. So a later agent knows every process that an earlier one left.
 use rustix::process::{Pid, PidfdFlags, Signal};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -63,7 +67,18 @@ impl Tail {
     }
 }
 
-/// Runs it to its end, or ends it and all of its process group at the limit. `started`: told its process id.
+/// A command that executes this program when it is told to, by [`run`].
+pub fn gated(program: &Path, argument: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "read -r go || exit 125; exec \"$0\" \"$@\" </dev/null"])
+        .arg(program)
+        .arg(argument);
+    command
+}
+
+/// Runs a [`gated`] program to its end, or ends it and all of its process group at the limit. `started`: told its process id
+/// before the program begins.
 pub fn run(
     mut command: Command,
     limit: Duration,
@@ -73,7 +88,7 @@ pub fn run(
     let begin = Instant::now();
     let (mut reader, writer) = io::pipe()?;
     command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(writer.try_clone()?)
         .stderr(writer)
         // A group of its own: what it started is ended with it.
@@ -82,6 +97,10 @@ pub fn run(
     // Our ends of the pipe.
     drop(command);
     started(child.id());
+    if let Some(mut gate) = child.stdin.take() {
+        // One that is gone shows in how it ended.
+        let _ = gate.write_all(b"go\n");
+    }
     let tail = Arc::new(Mutex::new(Tail {
         ring: [0; TAIL_BYTES],
         written: 0,
@@ -193,8 +212,8 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, limit: Duration) -> Outcome {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", script]);
+        let mut command = gated("/bin/sh".as_ref(), "-c");
+        command.arg(script);
         run(command, limit, &AtomicBool::new(false), |_| ()).unwrap()
     }
 
@@ -212,6 +231,25 @@ mod tests {
         );
         assert!(much.output.ends_with("line 1999"), "{}", much.output);
         assert!(much.output.len() <= TAIL_BYTES);
+    }
+
+    #[test]
+    fn nothing_of_it_runs_before_it_is_on_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let mut command = gated("/usr/bin/touch".as_ref(), mark.to_str().unwrap());
+        // As an agent that dies before the word.
+        let status = command.stdin(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(125));
+        assert!(!mark.exists());
+        let command = gated("/usr/bin/touch".as_ref(), mark.to_str().unwrap());
+        let mut seen = None;
+        let never = AtomicBool::new(false);
+        run(command, Duration::from_secs(20), &never, |_| {
+            seen = Some(mark.exists());
+        })
+        .unwrap();
+        assert_eq!((seen, mark.exists()), (Some(false), true));
     }
 
     #[test]
