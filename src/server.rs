@@ -160,6 +160,7 @@ impl Server {
             compute: Arc::new(QemuCompute::new()),
             vms: settings.data_dir.join("vms"),
             source: roster.clone(),
+            report: roster.clone(),
         });
         let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));
         tasks.spawn(vitals.clone().run(stop.clone()));

@@ -9,6 +9,7 @@ mod disks;
 mod error;
 mod execute;
 pub mod job;
+mod line;
 mod points;
 mod request;
 mod runner;
@@ -22,7 +23,8 @@ pub use error::{RecoveryError, Refusal};
 pub use job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
 pub use request::{Operation, PointChoice, Request, Source};
 pub use runner::{Parts, Resumed, Runner};
+pub use steps::STOP_SOURCE;
 pub use state::{
-    ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, TargetSettings, TestEvent,
+    ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, Reprotect, TargetSettings, TestEvent,
     TestFailoverState,
 };

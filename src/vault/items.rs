@@ -349,8 +349,13 @@ pub fn scenario(kind: JobKind) -> &'static str {
         JobKind::DisableReplication => "Disable replication",
         JobKind::TestFailover => "Test failover",
         JobKind::TestFailoverCleanup => "Test failover cleanup",
+        JobKind::PlannedFailover => "Planned failover",
         JobKind::UnplannedFailover => "Unplanned failover",
+        JobKind::ChangeRecoveryPoint => "Change recovery point",
         JobKind::CommitFailover => "Commit",
+        JobKind::CancelFailover => "Cancel failover",
+        JobKind::Reprotect => "Reprotect",
+        JobKind::Failback => "Failback",
         JobKind::Resynchronize => "Resynchronize",
         JobKind::ChangeDisks => "Change disks",
     }
@@ -380,6 +385,7 @@ fn refuse_disable(item: &Item, open: &[Job]) -> Option<Refusal> {
         usable_points: 0,
         source_connected: false,
         target_trouble: None,
+        receiver_trouble: None,
     };
     admission::admit(Operation::DisableProtection, &facts).err()
 }
@@ -478,6 +484,7 @@ impl Vault {
                 test_failover: None,
                 failover: None,
                 last_successful_test_unix_nanos: None,
+                reprotect: None,
             };
             transaction.execute(
                 "UPDATE machines SET generation = ?2 WHERE id = ?1",

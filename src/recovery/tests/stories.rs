@@ -47,7 +47,7 @@ fn a_test_failover_starts_a_machine_at_a_point_and_its_cleanup_leaves_nothing() 
     // Replication and retention go on; the point is held.
     assert_eq!(bed.refused(test_failover(PointChoice::Latest)), "CleanupPending");
     let later = bed.seal(3, Consistency::CrashConsistent);
-    bed.store().keep_only(bed.machine, later).unwrap();
+    bed.store().keep_only(bed.machine, |point| point.id == later).unwrap();
     assert!(
         bed.store()
             .points(bed.machine)
@@ -513,7 +513,7 @@ fn a_point_that_retention_takes_is_chosen_anew_unless_it_was_asked_for() {
                 .iter()
                 .any(|task| task.name == "PinPoint" && task.state == TaskState::InProgress);
             if pinning && store.pins(machine).unwrap().is_empty() {
-                store.keep_only(machine, keep).unwrap();
+                store.keep_only(machine, |point| point.id == keep).unwrap();
             }
         });
     };
