@@ -16,6 +16,8 @@ pub struct Orders {
     pub resync_request: u64,
     pub sync_request: u64,
     pub fenced: Option<String>,
+    /// Bring the machine to rest for this job of the server, and keep it there.
+    pub halt: Option<[u8; 16]>,
 }
 
 impl Orders {
@@ -38,6 +40,7 @@ impl Orders {
             resync_request: desired.resync_request,
             sync_request: desired.sync_request,
             fenced: desired.fenced.then_some(desired.fenced_reason),
+            halt: desired.halt_job.as_slice().try_into().ok(),
         }
     }
 

@@ -17,6 +17,9 @@ struct State {
     tracked: Vec<DiskId>,
     /// The last order to resynchronize that was carried out.
     resynchronized: u64,
+    /// The generation in which the disks were last compared or tracked up to a point. In another one somebody else wrote to
+    /// the line in between: a machine at the target.
+    generation: u64,
 }
 
 impl Kept {
@@ -36,6 +39,15 @@ impl Kept {
 
     pub fn resynchronized(&self) -> u64 {
         self.state.resynchronized
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.state.generation
+    }
+
+    pub fn set_generation(&mut self, generation: u64) -> io::Result<()> {
+        self.state.generation = generation;
+        self.save()
     }
 
     pub fn set_tracked(&mut self, disks: Vec<DiskId>) -> io::Result<()> {

@@ -275,7 +275,10 @@ fn as_message(desired: crate::vault::Desired) -> Desired {
         fenced: desired.fenced.is_some(),
         fenced_reason: desired.fenced.unwrap_or_default(),
         update: None,
-        halt_job: desired.halt.map(|job| job.0.as_bytes().to_vec()).unwrap_or_default(),
+        halt_job: desired
+            .halt
+            .map(|job| job.0.as_bytes().to_vec())
+            .unwrap_or_default(),
     }
 }
 

@@ -214,10 +214,18 @@ impl Source for Roster {
     fn halt(&self, machine: MachineId, job: JobId, limit: Duration) -> Result<PointId, String> {
         let end = Instant::now() + limit;
         loop {
-            let report = self.vault.live(machine).heartbeat.and_then(|heartbeat| heartbeat.halt);
+            let report = self
+                .vault
+                .live(machine)
+                .heartbeat
+                .and_then(|heartbeat| heartbeat.halt);
             match report.filter(|report| report.job == job) {
-                Some(HaltReport { point: Some(point), .. }) => return Ok(point),
-                Some(HaltReport { error: Some(error), .. }) => return Err(error),
+                Some(HaltReport {
+                    point: Some(point), ..
+                }) => return Ok(point),
+                Some(HaltReport {
+                    error: Some(error), ..
+                }) => return Err(error),
                 _ => {}
             }
             if !self.is_connected(machine) {
@@ -225,9 +233,31 @@ impl Source for Roster {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(format!("the source did not come to rest within {} s", limit.as_secs()));
+                return Err(format!(
+                    "the source did not come to rest within {} s",
+                    limit.as_secs()
+                ));
             }
             // Woken by each sealed point; a heartbeat with a word of it follows one.
+            drop(self.sealed.wait_timeout(self.known(), left.min(HALT_LOOK)));
+        }
+    }
+
+    fn stayed_at_rest(&self, machine: MachineId, job: JobId, point: PointId, limit: Duration) -> bool {
+        let (begin, end) = (now_unix_nanos(), Instant::now() + limit);
+        loop {
+            // One that was sent after the fence.
+            if let Some(heartbeat) = self.vault.live(machine).heartbeat
+                && heartbeat.at_unix_nanos > begin
+            {
+                return heartbeat
+                    .halt
+                    .is_some_and(|halt| halt.job == job && halt.point == Some(point));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
             drop(self.sealed.wait_timeout(self.known(), left.min(HALT_LOOK)));
         }
     }
@@ -267,7 +297,10 @@ impl Source for Roster {
         // One that is silent comes back and goes on; a person who does not want to wait cancels.
         match receiver {
             Some(receiver) if receiver.verified == Some(point) => Ok(true),
-            Some(Receiver { trouble: Some(trouble), .. }) => Err(trouble.clone()),
+            Some(Receiver {
+                trouble: Some(trouble),
+                ..
+            }) => Err(trouble.clone()),
             _ => Ok(false),
         }
     }

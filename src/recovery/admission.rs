@@ -78,7 +78,10 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
             startable(facts)
         }
         Operation::ChangeRecoveryPoint => {
-            let open = item.protection.step(ProtectionEvent::ChangePointRequested).is_ok();
+            let open = item
+                .protection
+                .step(ProtectionEvent::ChangePointRequested)
+                .is_ok();
             if !open || item.active_location == ActiveLocation::Primary {
                 return no();
             }
@@ -412,7 +415,7 @@ mod tests {
                     |item| {
                         item.protection = *state;
                         item.active_location = location;
-                        item.failover = failed_over.then(super::super::tests::failover);
+                        item.failover = failed_over.then(super::super::tests::started);
                         item.reprotect = reprotected.then(|| Reprotect {
                             receiver: item.machine,
                             final_point: None,
@@ -449,20 +452,39 @@ mod tests {
             (P::Unprotected, all("NotProtected")),
             (P::EnablingProtection, but(running, &[(10, ".")])),
             (P::EnablingFailed, but(failed, &[(10, ".")])),
-            (P::InitialReplicationInProgress, but(running, &[(9, "."), (10, ".")])),
+            (
+                P::InitialReplicationInProgress,
+                but(running, &[(9, "."), (10, ".")]),
+            ),
             (P::InitialReplicationFailed, but(failed, &[(9, "."), (10, ".")])),
             (
                 P::Protected,
                 [
-                    ".", NONE, ".", ".", nothing, nothing, nothing, "AlreadyProtected", "NotFailedOver", ".", ".",
+                    ".",
+                    NONE,
+                    ".",
+                    ".",
+                    nothing,
+                    nothing,
+                    nothing,
+                    "AlreadyProtected",
+                    "NotFailedOver",
+                    ".",
+                    ".",
                 ],
             ),
             (P::PlannedFailoverInitiated, all(BUSY)),
             (P::PlannedFailoverCompleting, all(BUSY)),
             (P::UnplannedFailoverInitiated, all(BUSY)),
             (P::UnplannedFailoverCompleting, all(BUSY)),
-            (P::PlannedFailoverFailed, but("FailoverFailed", &[(2, "."), (3, "."), (6, ".")])),
-            (P::UnplannedFailoverFailed, but("FailoverFailed", &[(3, "."), (6, ".")])),
+            (
+                P::PlannedFailoverFailed,
+                but("FailoverFailed", &[(2, "."), (3, "."), (6, ".")]),
+            ),
+            (
+                P::UnplannedFailoverFailed,
+                but("FailoverFailed", &[(3, "."), (6, ".")]),
+            ),
             (P::ReprotectInitiated, all("ReprotectRunning")),
             (P::ReprotectFailed, but("NotReprotected", &[(7, "."), (10, ".")])),
             // After a failback that was committed.
@@ -510,7 +532,17 @@ mod tests {
             (
                 P::CommitFailoverCompleted,
                 [
-                    ".", NONE, lost, lost, lost, "AlreadyCommitted", lost, ".", lost, lost, runs,
+                    ".",
+                    NONE,
+                    lost,
+                    lost,
+                    lost,
+                    "AlreadyCommitted",
+                    lost,
+                    ".",
+                    lost,
+                    lost,
+                    runs,
                 ],
             ),
             (
@@ -523,7 +555,17 @@ mod tests {
         let protected = [(
             P::Protected,
             [
-                ".", NONE, over, over, nothing, nothing, nothing, "AlreadyProtected", ".", over, runs,
+                ".",
+                NONE,
+                over,
+                over,
+                nothing,
+                nothing,
+                nothing,
+                "AlreadyProtected",
+                ".",
+                over,
+                runs,
             ],
         )];
         check(&protected, ActiveLocation::Recovery, true, true);
@@ -577,7 +619,7 @@ mod tests {
                 Commit,
                 |item| {
                     item.protection = P::UnplannedFailoverCompleted;
-                    item.failover = Some(super::super::tests::failover());
+                    item.failover = Some(super::super::tests::started());
                     item.test_failover_state = state;
                 },
                 |_| (),

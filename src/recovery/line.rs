@@ -172,7 +172,9 @@ fn run(spec: LineSpec, control: &Control) -> String {
         let made = work.seal();
         due = began + (spec.every)();
         match &made {
-            Ok(_) if full => spec.report.report(Fact::StoreHasRoom { machine: spec.machine }),
+            Ok(_) if full => spec.report.report(Fact::StoreHasRoom {
+                machine: spec.machine,
+            }),
             Ok(_) => {}
             Err(LineError::Store(error @ ReplicaError::Fenced { .. })) => return error.to_string(),
             Err(error) => {

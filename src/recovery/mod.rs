@@ -23,8 +23,8 @@ pub use error::{RecoveryError, Refusal};
 pub use job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
 pub use request::{Operation, PointChoice, Request, Source};
 pub use runner::{Parts, Resumed, Runner};
-pub use steps::STOP_SOURCE;
 pub use state::{
     ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, Reprotect, TargetSettings, TestEvent,
     TestFailoverState,
 };
+pub use steps::STOP_SOURCE;

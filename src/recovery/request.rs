@@ -108,6 +108,9 @@ pub trait Source: Send + Sync {
     /// written to its protected disks, at most `limit`. The order stands in the journal as the job's running task, and ends
     /// with it: a source that is not fenced by then goes on. The error is in words.
     fn halt(&self, machine: MachineId, job: JobId, limit: Duration) -> Result<PointId, String>;
+    /// After the fence: whether the source stayed at rest since that point. False: it says otherwise, or nothing within
+    /// `limit`.
+    fn stayed_at_rest(&self, machine: MachineId, job: JobId, point: PointId, limit: Duration) -> bool;
     /// Between two points of a machine that runs at the target.
     fn point_interval(&self, machine: MachineId) -> Duration;
     /// Why the receiver cannot take the machine home now, in words; None: it holds the disks as of a recent point.

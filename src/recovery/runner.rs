@@ -56,6 +56,8 @@ pub struct Limits {
     pub last_sync: Duration,
     /// For a source to come to rest, or for the last point of a machine at the target: what is pending is shipped first.
     pub halt: Duration,
+    /// For a source to say that it stayed at rest: a few heartbeats.
+    pub confirm_rest: Duration,
     /// For a guest that is asked to shut down; then its power is cut.
     pub guest_shut_down: Duration,
     /// For a started machine to read its disk: firmware on an emulated, busy CPU takes tens of seconds.
@@ -74,6 +76,7 @@ impl Default for Limits {
             jobs: 16,
             last_sync: Duration::from_secs(60),
             halt: Duration::from_secs(1800),
+            confirm_rest: Duration::from_secs(30),
             guest_shut_down: Duration::from_secs(60),
             first_read: Duration::from_secs(120),
             first_output: Duration::from_secs(300),

@@ -60,7 +60,9 @@ pub use items::{
 };
 pub use jobs::{JobFilter, JobRow};
 pub use live::{Churn, Live, PointMark};
-pub use machines::{CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble};
+pub use machines::{
+    CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble,
+};
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use rebuild::Adopted;

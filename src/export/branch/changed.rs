@@ -15,7 +15,9 @@ impl Changed {
     pub fn note(&self, first: u64, end: u64) {
         let mut at = first;
         while at < end {
-            let Some(word) = self.0.get((at / 64) as usize) else { return };
+            let Some(word) = self.0.get((at / 64) as usize) else {
+                return;
+            };
             let to = end.min((at / 64 + 1) * 64);
             let mask = (u64::MAX >> (64 - (to - at))) << (at % 64);
             // Most writes go where one was noted already.
@@ -58,7 +60,11 @@ mod tests {
         for (first, end) in [(0, 1), (63, 65), (64, 128), (190, 200), (199, 300)] {
             changed.note(first, end);
         }
-        let taken: Vec<_> = changed.take().iter().map(|range| (range.first, range.end())).collect();
+        let taken: Vec<_> = changed
+            .take()
+            .iter()
+            .map(|range| (range.first, range.end()))
+            .collect();
         // The last word has room for more than the disk.
         assert_eq!(taken, [(0, 1), (63, 128), (190, 256)]);
         assert!(changed.take().is_empty());

@@ -144,12 +144,7 @@ impl Branch {
     }
 
     /// A write as a whole. It is noted when its data is in place: whoever takes the note and reads finds it.
-    fn as_one_write(
-        &self,
-        offset: u64,
-        len: u64,
-        write: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn as_one_write(&self, offset: u64, len: u64, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.check_write(offset, len)?;
         let _passing = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let written = write();

@@ -28,7 +28,9 @@ pub fn check_receiver(context: &mut Context) -> Result<Done, Fault> {
         )
         .into());
     }
-    Ok(Done::Succeeded("The receiver holds the disks and follows.".into()))
+    Ok(Done::Succeeded(
+        "The receiver holds the disks and follows.".into(),
+    ))
 }
 
 pub fn stop_target(context: &mut Context) -> Result<Done, Fault> {
@@ -57,17 +59,14 @@ pub fn start_again(context: &mut Context) -> Result<(), JobError> {
 /// The machine is stopped: nothing is written after this point.
 pub fn seal_final_point(context: &mut Context) -> Result<Done, Fault> {
     let job = failover(context)?.job;
-    let point = context
-        .disks
-        .seal_now(job, context.limits.halt)
-        .map_err(|why| {
-            failure(
-                "NoFinalPoint",
-                format!("What the machine wrote last did not become a recovery point: {why}."),
-                "The replica store is full or damaged.",
-                "Make room in the store and run the failback again; the machine goes on at the target meanwhile.",
-            )
-        })?;
+    let point = context.disks.seal_now(job, context.limits.halt).map_err(|why| {
+        failure(
+            "NoFinalPoint",
+            format!("What the machine wrote last did not become a recovery point: {why}."),
+            "The replica store is full or damaged.",
+            "Make room in the store and run the failback again; the machine goes on at the target meanwhile.",
+        )
+    })?;
     let points = context.parts.store.points(context.machine)?;
     context.outcome.point_id = Some(point);
     context.outcome.point_instant_unix_nanos = points
@@ -84,7 +83,10 @@ pub fn seal_final_point(context: &mut Context) -> Result<Done, Fault> {
 }
 
 pub fn hand_home(context: &mut Context) -> Result<Done, Fault> {
-    let point = context.outcome.point_id.ok_or_else(|| missing("the final point"))?;
+    let point = context
+        .outcome
+        .point_id
+        .ok_or_else(|| missing("the final point"))?;
     loop {
         match context.parts.source.is_home(context.machine, point) {
             Ok(true) => {

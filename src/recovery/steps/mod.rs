@@ -39,6 +39,8 @@ pub enum Step {
     PrepareMachine,
     StartMachine,
     ConfirmStart,
+    /// Whether the source stayed at rest until it was fenced.
+    ConfirmRest,
     /// Point of no return: the test's machine is powered off.
     StopMachine,
     StopDisks,
@@ -115,7 +117,11 @@ pub fn plan(request: &Request, is_homecoming: bool) -> Vec<Step> {
         Request::Commit if is_homecoming => return vec![Step::DiscardMachine],
         Request::Commit => return vec![Step::RemoveOtherPoints],
     };
-    [before, &START].concat()
+    let after: &[Step] = match request {
+        Request::PlannedFailover => &[Step::ConfirmRest],
+        _ => &[],
+    };
+    [before, &START, after].concat()
 }
 
 pub fn kind(request: &Request) -> JobKind {
@@ -185,9 +191,12 @@ pub struct Outcome {
     pub notes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed_points: Option<usize>,
-    /// The last point of a source that was brought to rest: nothing was written after it.
+    /// The last point of a source that was brought to rest: it holds all that was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_point: Option<PointId>,
+    /// The source said after the fence that it had stayed at rest since that point: nothing is lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stayed_at_rest: Option<bool>,
 }
 
 /// How a step ended.
@@ -241,7 +250,7 @@ pub struct Context<'a> {
 }
 
 impl Step {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 26] = [
         Self::CheckTarget,
         Self::LastSync,
         Self::StopSource,
@@ -254,6 +263,7 @@ impl Step {
         Self::PrepareMachine,
         Self::StartMachine,
         Self::ConfirmStart,
+        Self::ConfirmRest,
         Self::StopMachine,
         Self::StopDisks,
         Self::DiscardBranches,
@@ -305,6 +315,7 @@ impl Step {
             Self::PrepareMachine => start::prepare_machine(context),
             Self::StartMachine => start::start_machine(context),
             Self::ConfirmStart => start::confirm_start(context),
+            Self::ConfirmRest => source::confirm_rest(context),
             Self::StopMachine => stop::stop_machine(context),
             Self::StopDisks => stop::stop_disks(context),
             Self::DiscardBranches => stop::discard_branches(context),

@@ -100,6 +100,34 @@ pub fn halt(context: &mut Context) -> Result<Done, Fault> {
     )))
 }
 
+/// A source that was restarted between its last point and the fence may have written in between. It is asked, so that
+/// nothing is called lossless that may not be; the machine at the target runs meanwhile.
+pub fn confirm_rest(context: &mut Context) -> Result<Done, Fault> {
+    let Some(point) = context.outcome.final_point else {
+        return Ok(Done::Skipped(
+            "The source was fenced by an earlier attempt.".into(),
+        ));
+    };
+    let (source, machine, id, limit) = (
+        context.parts.source.clone(),
+        context.machine,
+        context.id,
+        context.limits.confirm_rest,
+    );
+    let stayed = beside(context, "confirm-rest", move || {
+        Ok(source.stayed_at_rest(machine, id, point, limit))
+    })?
+    .unwrap_or(false);
+    context.outcome.stayed_at_rest = Some(stayed);
+    Ok(Done::Succeeded(if stayed {
+        "The source stayed at rest until it was fenced: nothing is lost.".into()
+    } else {
+        format!(
+            "The source did not confirm that it stayed at rest. What it wrote after recovery point {point}, if anything, is there and not here."
+        )
+    }))
+}
+
 /// The new generation, which began with this step, tells the agent to compare everything: the target wrote to the line.
 pub fn release(context: &mut Context) -> Result<Done, Fault> {
     fence(context)?;
