@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["proto/lifeboat.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .bytes(".lifeboat.v1.FrameMessage.frame")
+        .bytes(".lifeboat.v1.ReadPart.frame")
         .compile_fds(descriptors)?;
     web_interface()?;
     ebpf_object()

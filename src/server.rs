@@ -6,14 +6,17 @@ use crate::api::{self, ApiState};
 use crate::block::{DiskId, MachineId};
 use crate::configuration_server::pki::{Pki, PkiError, days_left, ends_unix};
 use crate::configuration_server::vitals::VitalsWatch;
-use crate::configuration_server::{ControlService, DEFAULT_CLIENT_LIFE, Reconciler, Roster, accept};
-use crate::process_server::{Backlog, Maintenance, ReplicationService, Sessions};
+use crate::configuration_server::{
+    ControlService, DEFAULT_CLIENT_LIFE, HandoverDesk, Reconciler, Roster, accept,
+};
+use crate::process_server::{Backlog, Maintenance, ReceiveService, ReplicationService, Sessions};
 use crate::recovery::{Parts, Runner};
 use crate::replica::{ReplicaError, Store};
 use crate::target::QemuCompute;
 use crate::vault::{Adopted, BackupError, Backups, Vault, VaultError, is_of_older_schema};
 use crate::wire::MESSAGE_BYTES_MAX;
 use crate::wire::proto::control_server::ControlServer;
+use crate::wire::proto::receive_server::ReceiveServer;
 use crate::wire::proto::replication_server::ReplicationServer;
 use crate::wire::tls::{TlsError, https_config, server_config};
 use std::collections::HashMap;
@@ -271,13 +274,16 @@ impl Server {
             self.sessions.clone(),
             self.tasks.clone(),
         );
+        let desk = Arc::new(HandoverDesk::new(self.vault.clone()));
+        let receive = ReceiveService::new(self.store.clone(), desk);
         let router = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .initial_stream_window_size(2 << 20)
             .initial_connection_window_size(4 << 20)
             .add_service(ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(ReplicationServer::new(replication).max_decoding_message_size(MESSAGE_BYTES_MAX));
+            .add_service(ReplicationServer::new(replication).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(ReceiveServer::new(receive).max_decoding_message_size(MESSAGE_BYTES_MAX));
         let connections = accept(listener, tls, self.stop.clone());
         let stop = self.stop.clone();
         self.tasks.spawn(async move {

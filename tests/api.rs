@@ -24,6 +24,7 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
     Some(match (method, below) {
         ("get", "/passphrase" | "/join-tokens" | "/registration-keys") => Role::Contributor,
         ("get", "/tokens") => Role::Owner,
+        ("get", "/replicated-items/{item}/target-machine/console") => Role::Operator,
         ("get", _) => Role::Reader,
         // A token for oneself, never above one's own role.
         ("post", "/tokens") => Role::Reader,
@@ -194,6 +195,15 @@ fn the_document_is_the_committed_one() {
     let action = &value["paths"]["/api/v1/vaults/{vault}/replicated-items/{item}/test-failover"]["post"];
     assert_eq!(action["x-required-role"], "Operator");
     assert!(action["responses"]["default"]["content"]["application/problem+json"].is_object());
+    assert_eq!(action["operationId"], "testFailover");
+    // Tools name calls by it: two of the same would hide each other.
+    let mut ids = std::collections::HashSet::new();
+    for (path, item) in value["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{path}: {id} is taken");
+        }
+    }
 }
 
 #[test]
@@ -561,6 +571,74 @@ fn a_live_view_is_told_what_changes_and_catches_up() {
     assert_eq!(next(&mut stream).0, "reset");
 }
 
+/// The machine's console is a socket in its folder; what is written there arrives as frames of a WebSocket, and back.
+fn the_console_is_an_operators_and_of_the_own_page(server: &TestServer, path: &str) {
+    let ask = |who: &str| {
+        format!(
+            "GET {path}/target-machine/console?test=true HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: Upgrade\r\nHost: vault:8443\r\n{who}\r\n"
+        )
+    };
+    let open = |who: &str| -> (u16, UnixStream) {
+        let mut stream = UnixStream::connect(server.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(ask(who).as_bytes()).unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        if head.starts_with("HTTP/1.1 101") {
+            assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        }
+        (head[9..12].parse().unwrap(), stream)
+    };
+    let cookie =
+        |name: &str, role: Role| format!("Cookie: __Host-lifeboat={}\r\n", server.session(name, role));
+    let operator = cookie("console-op", Role::Operator);
+    let own = "Origin: https://vault:8443\r\n";
+    assert_eq!(
+        open(&format!("{operator}{own}")).0,
+        502,
+        "the double serves no console yet"
+    );
+    let spec = server.compute.spec("web1-test");
+    let socket = std::os::unix::net::UnixListener::bind(spec.folder.join("vnc.sock")).unwrap();
+    assert_eq!(open(&operator).0, 403, "no Origin");
+    assert_eq!(
+        open(&format!("{operator}Origin: https://evil.example\r\n")).0,
+        403
+    );
+    let reader = cookie("console-reader", Role::Reader);
+    assert_eq!(open(&format!("{reader}{own}")).0, 403, "a Reader");
+    let (status, mut page) = open(&format!("{operator}{own}"));
+    assert_eq!(status, 101);
+    let (mut guest, _) = socket.accept().unwrap();
+    guest.write_all(b"RFB 003.008\n").unwrap();
+    let mut frame = [0; 14];
+    page.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame, b"\x82\x0cRFB 003.008\n");
+    page.write_all(b"\x82\x84\x01\x02\x03\x04\x71\x70\x6a\x70")
+        .unwrap();
+    let mut typed = [0; 4];
+    guest.read_exact(&mut typed).unwrap();
+    assert_eq!(&typed, b"prit");
+    drop(guest);
+    let mut goodbye = [0; 4];
+    page.read_exact(&mut goodbye).unwrap();
+    assert_eq!((goodbye[0], &goodbye[2..]), (0x88, &1000u16.to_be_bytes()[..]));
+    until("the console is in the audit log", || {
+        let audit = server.vault.audit_log(None, None, None, 1000).unwrap();
+        audit.iter().any(|row| {
+            row.user == "console-op"
+                && row.action.ends_with("/target-machine/console")
+                && row.outcome == "101"
+        })
+    });
+}
+
 #[test]
 fn a_test_failover_runs_is_seen_and_is_cleaned_up() {
     let server = TestServer::start();
@@ -615,6 +693,7 @@ fn a_test_failover_runs_is_seen_and_is_cleaned_up() {
         )
         .unwrap();
     assert!(screen.body.starts_with(b"\x89PNG"));
+    the_console_is_an_operators_and_of_the_own_page(&server, &path);
     let again = operator.post::<Value>(&format!("{path}/test-failover"), &order);
     assert_eq!(refusal(again).0, 409);
     let notes = json!({ "notes": "all well" });

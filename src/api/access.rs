@@ -109,6 +109,11 @@ const TABLE: &[(&str, &str, Need)] = &[
     ),
     (
         "GET",
+        "+/replicated-items/{item}/series",
+        Need::Role(Role::Reader),
+    ),
+    (
+        "GET",
         "+/replicated-items/{item}/recovery-points",
         Need::Role(Role::Reader),
     ),
@@ -151,6 +156,12 @@ const TABLE: &[(&str, &str, Need)] = &[
         "GET",
         "+/replicated-items/{item}/target-machine/serial-log",
         Need::Role(Role::Reader),
+    ),
+    // Whoever sees the console may type there.
+    (
+        "GET",
+        "+/replicated-items/{item}/target-machine/console",
+        Need::Role(Role::Operator),
     ),
     ("GET", "+/policies", Need::Role(Role::Reader)),
     ("POST", "+/policies", Need::Role(Role::Contributor)),
@@ -274,6 +285,13 @@ fn comes_from_own_page(headers: &HeaderMap) -> bool {
     }
 }
 
+/// A WebSocket begins with a GET, but what follows may change things; and a browser opens one for any page.
+fn only_reads(method: &Method, headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    matches!(*method, Method::GET | Method::HEAD)
+        && !upgrade.is_some_and(|to| to.eq_ignore_ascii_case("websocket"))
+}
+
 fn not_logged_in(message: &str) -> ApiError {
     ApiError::new(
         StatusCode::UNAUTHORIZED,
@@ -324,8 +342,7 @@ async fn identify(
             .await?
     };
     let principal = known.ok_or_else(|| not_logged_in("the session or token is not valid"))?;
-    let safe = matches!(*method, Method::GET | Method::HEAD);
-    if by_cookie && !safe && !comes_from_own_page(headers) {
+    if by_cookie && !only_reads(method, headers) && !comes_from_own_page(headers) {
         return Err(forbidden(
             "CrossSiteRequest",
             format!(
@@ -408,7 +425,7 @@ pub async fn check(
     request.extensions_mut().insert(caller.clone());
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
-    if !matches!(method, Method::GET | Method::HEAD) {
+    if !only_reads(&method, &headers) {
         let action = format!("{method} {}", matched.as_str());
         state.audit(&caller.user, &caller.origin, action, path, response.status());
     }
@@ -436,6 +453,16 @@ mod tests {
         assert!(!comes_from_own_page(&headers));
         headers.insert(header::ORIGIN, HeaderValue::from_static("https://vault:8443"));
         assert!(comes_from_own_page(&headers));
+    }
+
+    #[test]
+    fn a_websocket_is_more_than_reading() {
+        let mut headers = HeaderMap::new();
+        assert!(only_reads(&Method::GET, &headers) && !only_reads(&Method::POST, &headers));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("h2c"));
+        assert!(only_reads(&Method::GET, &headers));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("WebSocket"));
+        assert!(!only_reads(&Method::GET, &headers));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod agent_update;
 mod alerts;
 mod capacity;
 pub mod client;
+mod console;
 mod events;
 mod failover;
 mod idempotency;
@@ -21,11 +22,13 @@ mod metrics;
 mod model;
 mod policies;
 mod problem;
+mod series;
 mod serve;
 mod session;
 mod site;
 mod users;
 mod vaults;
+mod websocket;
 
 pub use access::{COOKIE, CSRF_HEADER, Caller, Need, need};
 pub use items::{EnableRequest, ReplicatedItem};
@@ -95,6 +98,7 @@ pub struct ApiState {
     /// `/metrics` needs no login.
     metrics_public: bool,
     passwords: Arc<Semaphore>,
+    consoles: Arc<Semaphore>,
     keys_in_use: Arc<Mutex<HashSet<(String, String)>>>,
 }
 
@@ -125,6 +129,7 @@ impl ApiState {
             shutdown,
             metrics_public: false,
             passwords: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)),
+            consoles: Arc::new(Semaphore::new(console::CONSOLES_MAX)),
             keys_in_use: Arc::default(),
         }
     }
@@ -231,6 +236,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(items::set_policy))
         .routes(routes!(items::set_disks))
         .routes(routes!(items::recovery_points))
+        .routes(routes!(series::series))
         .routes(routes!(failover::test_failover))
         .routes(routes!(failover::test_failover_cleanup))
         .routes(routes!(failover::unplanned_failover))
@@ -239,6 +245,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(failover::target_machine))
         .routes(routes!(failover::screenshot))
         .routes(routes!(failover::serial_log))
+        .routes(routes!(console::console))
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::show, policies::update, policies::remove))
         .routes(routes!(jobs::list))

@@ -345,8 +345,70 @@ pub fn finish_document(document: &mut OpenApi) {
     }
 }
 
+/// What a client generator names a call by. The functions of each resource are named alike, so their names need the
+/// resource: `list` of `/vaults/{vault}/jobs` is `listJobs`, `show` of `/jobs/{job}` is `showJob`.
+fn operation_id(path: &str, function: &str) -> String {
+    let literals: Vec<&str> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && !part.starts_with('{'))
+        .collect();
+    let words = |text: &str| -> String {
+        let mut all = String::new();
+        for word in text.split(['-', '_', '.']) {
+            let mut letters = word.chars();
+            all.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+            all.push_str(letters.as_str());
+        }
+        all
+    };
+    let singular = |word: &str| match (word.strip_suffix("ies"), word.strip_suffix('s')) {
+        (Some(stem), _) => format!("{stem}y"),
+        (None, Some(stem)) => stem.to_owned(),
+        (None, None) => word.to_owned(),
+    };
+    let is_verb = [
+        "list",
+        "create",
+        "show",
+        "remove",
+        "update",
+        "set",
+        "test",
+        "export",
+        "order",
+        "rename",
+        "revoke",
+        "cancel",
+        "restart",
+        "resume",
+        "enable",
+        "disable",
+        "commit",
+        "resynchronize",
+        "stream",
+        "assign",
+        "unassign",
+    ]
+    .contains(&function);
+    let mut name = words(function);
+    if is_verb {
+        // `POST /jobs/{job}/cancel` ends with the verb itself.
+        let place = literals.iter().rposition(|part| *part != function).unwrap_or(0);
+        let noun = literals.get(place).copied().unwrap_or_default();
+        let of_one = matches!(function, "create" | "enable") || path.contains(&format!("/{noun}/{{"));
+        name += &words(&if of_one { singular(noun) } else { noun.to_owned() });
+    }
+    let mut letters = name.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
+}
+
 fn finish_operation(method: &Method, path: &str, operation: &mut Operation) {
     use utoipa::openapi::{Content, Ref, ResponseBuilder};
+    operation.operation_id = operation
+        .operation_id
+        .as_deref()
+        .map(|function| operation_id(path, function));
     let error = ResponseBuilder::new()
         .description("An error, with what to do about it")
         .content(

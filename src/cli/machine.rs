@@ -37,6 +37,8 @@ enum Verb {
         /// Name or id
         name: String,
     },
+    /// RPO, throughput, churn and freeze of a replicated machine over a time, as lines of bars
+    Chart(super::chart::ChartArgs),
     /// Give a machine another name
     Rename {
         /// Name or id
@@ -84,6 +86,7 @@ pub fn run(args: &MachineArgs) -> Result<(), Failure> {
     match &args.verb {
         Verb::List { wide, watching } => watching.show(|| list(remote, *wide)),
         Verb::Show { name } => show(remote, name),
+        Verb::Chart(args) => super::chart::run(remote, args),
         Verb::Rename { name, new_name } => {
             let path = remote.path(&format!("/machines/{}/rename", segment(name)));
             let body = json!({ "name": new_name });

@@ -5,6 +5,7 @@ mod apply;
 mod documents;
 mod alert;
 mod capacity;
+mod chart;
 mod event;
 mod failover;
 mod failure;

@@ -3,11 +3,18 @@
 //! On the block's way between the agent's `ship` and the layer writer. Two things flow back, no more: the durable
 //! acknowledgement and the size of the window. Who may write what is asked of [`Admission`]; what happened is told to
 //! [`Report`](crate::rt::Report). A crash here leaves what the store leaves: every acknowledged frame, and a torn end.
+mod handover;
 mod maintenance;
+mod receive;
 mod session;
 mod sessions;
 
+pub use handover::{
+    Handover, NOTHING_TO_RECEIVE, OLD_ORDERS, ReceiveDisk, ReceiveDiskReport, ReceiveOrder, ReceivePhase,
+    ReceivePoint, ReceiveReport, ReceiveTrouble, pin_owner, release_pins,
+};
 pub use maintenance::{Maintenance, RetentionOf};
+pub use receive::ReceiveService;
 pub(crate) use session::blocking;
 pub use session::{ReplicationService, caller};
 pub use sessions::{Backlog, Sessions};

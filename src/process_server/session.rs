@@ -535,7 +535,7 @@ fn broken(what: &str) -> Refused {
     )
 }
 
-fn of_store(error: &ReplicaError) -> Refused {
+pub(super) fn of_store(error: &ReplicaError) -> Refused {
     let (code, causes, action) = match error {
         ReplicaError::Full { .. } => (
             "StoreFull",

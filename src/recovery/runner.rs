@@ -614,6 +614,12 @@ impl Runner {
         Ok(self.0.parts.compute.serial_log(&failover.machine))
     }
 
+    /// Unix socket of its screen, keyboard and mouse (VNC); None: the hypervisor offers none.
+    pub fn console(&self, machine: MachineId, test: bool) -> Result<Option<PathBuf>, RecoveryError> {
+        let failover = self.failover(machine, test)?.ok_or(RecoveryError::NoMachine)?;
+        Ok(self.0.parts.compute.console(&failover.machine))
+    }
+
     /// A PNG of the screen.
     pub fn screenshot(&self, machine: MachineId, test: bool) -> Result<Vec<u8>, RecoveryError> {
         let failover = self.failover(machine, test)?.ok_or(RecoveryError::NoMachine)?;

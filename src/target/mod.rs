@@ -8,8 +8,37 @@ pub mod qemu;
 pub use qemu::QemuCompute;
 
 use crate::wire::facts::Firmware;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Connects to a socket whose path may be longer than a socket's address may be (107 bytes).
+pub fn connect_unix(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(folder)?;
+    let below = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+    let address = SocketAddrUnix::new(below.join(name))?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // Also limits the wait for another client to leave.
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(limit))?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(UnixStream::from(socket))
+}
 
 /// All that is needed to start one machine. Stored in the machine's folder, so that a restarted server finds it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

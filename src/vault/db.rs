@@ -14,6 +14,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("schema/0002-alerts.sql"),
     include_str!("schema/0003-joining.sql"),
     include_str!("schema/0004-resources.sql"),
+    include_str!("schema/0005-series.sql"),
 ];
 
 /// Idle readers that are kept; more are opened when many ask at once.

@@ -47,6 +47,7 @@ fn run(shared: &Weak<Shared>, receiver: &Receiver<Fact>) {
             let now = now_unix_nanos();
             let looked = vault
                 .tell_of_health(now)
+                .and_then(|()| vault.sample_rpo(now))
                 .and_then(|()| vault.forget_old_changes());
             if let Err(error) = looked {
                 tracing::warn!(?error, "health was not looked at");
@@ -110,10 +111,13 @@ impl Vault {
                 stored_bytes,
                 ..
             } => {
-                let before = self.with_live(*machine, |live| {
+                let good = *consistency > Consistency::Fuzzy;
+                let (before, good_before) = self.with_live(*machine, |live| {
                     // The first copy is no churn.
                     let is_delta = live.last_good_point.is_some();
-                    let before = live.last_point.as_ref().map(|point| point.instant_unix_nanos);
+                    let instant = |point: &PointMark| point.instant_unix_nanos;
+                    let before = live.last_point.as_ref().map(instant);
+                    let good_before = live.last_good_point.as_ref().map(instant);
                     live.freeze_micros = *freeze_micros;
                     live.signs.froze(*instant_unix_nanos, *freeze_micros);
                     live.point(PointMark {
@@ -121,13 +125,20 @@ impl Vault {
                         instant_unix_nanos: *instant_unix_nanos,
                         consistency: *consistency,
                     });
-                    before.filter(|_| is_delta)
+                    (before.filter(|_| is_delta), good_before)
                 });
+                let now = now_unix_nanos();
+                if let Some(good_before) = good_before.filter(|_| good) {
+                    // The RPO was never higher than just before this point.
+                    self.measured(*machine, now, super::churn::Sum::of_rpo(now - good_before));
+                }
                 if let Some(before) = before {
                     let sum = super::churn::Sum {
                         changed_bytes: *changed_bytes,
                         stored_bytes: *stored_bytes,
                         points: 1,
+                        freeze_micros_max: *freeze_micros,
+                        ..super::churn::Sum::default()
                     };
                     let unix = |nanos: i64| nanos.div_euclid(1_000_000_000);
                     self.churned(*machine, unix(before), unix(*instant_unix_nanos), sum);

@@ -89,8 +89,9 @@ impl Live {
         }
     }
 
-    /// Takes a heartbeat and reckons how fast a copy or comparison goes.
-    pub(super) fn beat(&mut self, heartbeat: Heartbeat) {
+    /// Takes a heartbeat and reckons how fast a copy or comparison goes. Answers the bytes shipped since the one before.
+    pub(super) fn beat(&mut self, heartbeat: Heartbeat) -> u64 {
+        let mut shipped_bytes = 0;
         let done =
             |heartbeat: &Heartbeat| -> u64 { heartbeat.disks.iter().map(|disk| disk.done_bytes).sum() };
         if let Some(before) = &self.heartbeat {
@@ -107,6 +108,8 @@ impl Live {
             };
             for disk in &heartbeat.disks {
                 let old = before.disks.iter().find(|old| old.disk == disk.disk);
+                let shipped = old.and_then(|old| disk.shipped_bytes.checked_sub(old.shipped_bytes));
+                shipped_bytes += shipped.unwrap_or(disk.shipped_bytes);
                 // Less than before: the agent was started anew and counts from there.
                 if let Some(changed) = old.and_then(|old| disk.changed_bytes.checked_sub(old.changed_bytes))
                     && seconds > 0.0
@@ -119,6 +122,7 @@ impl Live {
         }
         self.signs.beat(self.heartbeat.as_ref(), &heartbeat);
         self.heartbeat = Some(heartbeat);
+        shipped_bytes
     }
 
     pub(super) fn damaged(&mut self, message: String) {

@@ -525,12 +525,19 @@ impl Vault {
                 Ok(())
             })?;
         }
-        self.with_live(machine, |live| {
+        let shipped_bytes = self.with_live(machine, |live| {
             live.beat(Heartbeat {
                 inventory: None,
                 ..heartbeat
-            });
+            })
         });
+        if shipped_bytes > 0 {
+            let sum = super::churn::Sum {
+                shipped_bytes,
+                ..super::churn::Sum::default()
+            };
+            self.measured(machine, at, sum);
+        }
         Ok(())
     }
 

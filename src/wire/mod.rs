@@ -16,6 +16,16 @@ pub const PROTOCOL_VERSION: u32 = 1;
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 /// Digests in one `Compare`: 64 MiB of disk, 32 KiB of message.
 pub const DIGESTS_MAX: usize = 1024;
+/// Runs of blocks in one message of the way home: 80 KiB.
+pub const RUNS_MAX: usize = 4096;
+/// How long a receiver may let an order wait for a newer point.
+pub const ORDER_WAIT_SECONDS_MAX: u32 = 30;
+/// Refusal: no machine is to be received by this receiver now. It waits: the order may come.
+pub const NOTHING_TO_RECEIVE: &str = "NothingToReceive";
+/// Refusal: the caller works by the orders of another generation. A receiver stops.
+pub const OLD_ORDERS: &str = "OldOrders";
+/// Refusal of a call of a receiver whose point is not there any more: it compares with a newer one.
+pub const POINT_GONE: &str = "PointGone";
 /// Disks of one machine.
 pub const DISKS_MAX: usize = 64;
 /// The name every server certificate bears besides its host's own: an agent trusts one private CA and this name, so a

@@ -55,6 +55,10 @@ impl TestCompute {
         self.fails.store(fails, Ordering::SeqCst);
     }
 
+    pub fn spec(&self, name: &str) -> MachineSpec {
+        self.running.lock().unwrap()[name].clone()
+    }
+
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self.running.lock().unwrap().keys().cloned().collect();
         names.sort();
@@ -135,6 +139,10 @@ impl Compute for TestCompute {
 
     fn serial_log(&self, spec: &MachineSpec) -> PathBuf {
         spec.folder.join("serial.log")
+    }
+
+    fn console(&self, spec: &MachineSpec) -> Option<PathBuf> {
+        Some(spec.folder.join("vnc.sock"))
     }
 
     fn screenshot(&self, _spec: &MachineSpec) -> Result<Vec<u8>, TargetError> {

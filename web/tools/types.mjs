@@ -8,11 +8,10 @@ for (const [path, operations] of Object.entries(document.paths)) {
   for (const [method, operation] of Object.entries(operations)) {
     const role = operation['x-required-role'];
     if (role && path.startsWith('/api/v1/vaults/{vault}/')) roles[`${method.toUpperCase()} ${path.replace('/api/v1/vaults/{vault}', '')}`] = role;
-    // Types go by path and method; ids that occur twice would mix two operations up.
-    delete operation.operationId;
   }
 }
-const types = astToString(await openapiTS(document));
+// A field with a default may be left out of a request.
+const types = astToString(await openapiTS(document, { defaultNonNullable: false }));
 const head = '// Made by tools/types.mjs from proto/openapi.json.\n\n';
 writeFileSync(new URL('../src/lib/schema.d.ts', import.meta.url), head + types);
 writeFileSync(new URL('../src/lib/roles.json', import.meta.url), `${JSON.stringify(roles, null, 2)}\n`);

@@ -9,34 +9,7 @@ export interface paths {
             cookie?: never;
         };
         /** The executable of this server, which is the agent's too. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/octet-stream": number[];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["executable"];
         put?: never;
         post?: never;
         delete?: never;
@@ -53,34 +26,7 @@ export interface paths {
             cookie?: never;
         };
         /** SHA-256 of the executable, as `sha256sum` reads it. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "text/plain": string;
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["executableDigest"];
         put?: never;
         post?: never;
         delete?: never;
@@ -99,38 +45,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Begins a session. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["LoginRequest"];
-                };
-            };
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["LoginAnswer"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["login"];
         delete?: never;
         options?: never;
         head?: never;
@@ -147,32 +62,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Ends the session. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["logout"];
         delete?: never;
         options?: never;
         head?: never;
@@ -187,34 +77,7 @@ export interface paths {
             cookie?: never;
         };
         /** This document. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["openapiDocument"];
         put?: never;
         post?: never;
         delete?: never;
@@ -233,36 +96,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Changes the caller's password. Other sessions of the user end. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["PasswordRequest"];
-                };
-            };
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["password"];
         delete?: never;
         options?: never;
         head?: never;
@@ -277,80 +111,10 @@ export interface paths {
             cookie?: never;
         };
         /** The vaults in which the caller has a role. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Part of the name. */
-                    name?: string;
-                    /** @description name (default), createdAt, machines, replicatedItems; with a `-` before it the other way round. */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_Vault"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["listVaults"];
         put?: never;
         /** Makes a vault with the default policy; its maker becomes its Owner. For Owners of the vault `default`. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path?: never;
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["CreateVaultRequest"];
-                };
-            };
-            responses: {
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Vault"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["createVault"];
         delete?: never;
         options?: never;
         head?: never;
@@ -371,34 +135,7 @@ export interface paths {
          * Removes a vault with its history, its roles and its tokens; refused while a machine is joined to it, with the list of
          *     what is in the way.
          */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["removeVault"];
         options?: never;
         head?: never;
         patch?: never;
@@ -412,41 +149,7 @@ export interface paths {
             cookie?: never;
         };
         /** What was sent and what waits to be sent, the newest first. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_AlertDelivery"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["deliveries"];
         put?: never;
         post?: never;
         delete?: never;
@@ -463,74 +166,9 @@ export interface paths {
             cookie?: never;
         };
         /** Who is told of what is wrong, and how. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["AlertSettings"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["settings"];
         /** Replaces the settings. A channel that is new hears of what is on already. */
-        put: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the settings: refused when they were changed since */
-                    "If-Match"?: string | null;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["AlertSettingsRequest"];
-                };
-            };
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["AlertSettings"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        put: operations["setAlertSettings"];
         post?: never;
         delete?: never;
         options?: never;
@@ -548,43 +186,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Sends a test message now and says what became of it. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["AlertTestRequest"];
-                };
-            };
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["AlertTest"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["testAlertSettings"];
         delete?: never;
         options?: never;
         head?: never;
@@ -599,43 +201,7 @@ export interface paths {
             cookie?: never;
         };
         /** Who changed what from where, the newest first. In the vault `default` also what belongs to no vault. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Only what this user did. */
-                    user?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_AuditView"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["audit"];
         put?: never;
         post?: never;
         delete?: never;
@@ -652,45 +218,7 @@ export interface paths {
             cookie?: never;
         };
         /** What bandwidth, disk space and schedule the site needs, by its history. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description RPO to keep. Default: the lowest threshold among the policies in use. */
-                    rpoSeconds?: number;
-                    /** @description What if the link carried this much. */
-                    bandwidthBytesPerSecond?: number;
-                    /** @description What if points were kept this long. Default: what each machine's policy says. */
-                    retentionHours?: number;
-                    /** @description What if this much more (or less) were stored and changed. */
-                    growthPercent?: number;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Capacity"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["capacity"];
         put?: never;
         post?: never;
         delete?: never;
@@ -707,53 +235,7 @@ export interface paths {
             cookie?: never;
         };
         /** Events, the newest first. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Name or id. */
-                    machine?: string;
-                    /** @description Information, Warning, Critical */
-                    severity?: string;
-                    /** @description For example RpoExceeded. */
-                    code?: string;
-                    /** @description At or after this instant. */
-                    since?: components["schemas"]["Time"];
-                    /** @description Before this instant. */
-                    until?: components["schemas"]["Time"];
-                    /** @description -at (default): the newest first; at: the oldest first. */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_Event"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["listEvents"];
         put?: never;
         post?: never;
         delete?: never;
@@ -773,39 +255,7 @@ export interface paths {
          * Live view: server-sent events `item`, `job`, `event`, `machine`, `policy`, each with the object as it is now. After a
          *     break send `Last-Event-ID`; what was missed comes first. `reset`: too much was missed, read the lists again.
          */
-        get: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description id of the last event that was seen */
-                    "Last-Event-ID"?: string | null;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "text/event-stream": string;
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["streamEvents"];
         put?: never;
         post?: never;
         delete?: never;
@@ -822,36 +272,7 @@ export interface paths {
             cookie?: never;
         };
         /** Health errors of all machines and of the site, the worst first. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_OpenHealthErrorView"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["healthErrors"];
         put?: never;
         post?: never;
         delete?: never;
@@ -868,58 +289,7 @@ export interface paths {
             cookie?: never;
         };
         /** Jobs, the newest first. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Name or id. */
-                    machine?: string;
-                    /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
-                    state?: string;
-                    /**
-                     * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
-                     *     Resynchronize, ChangeDisks
-                     */
-                    kind?: string;
-                    /** @description Who asked for it. */
-                    user?: string;
-                    /** @description Created at or after this instant. */
-                    since?: components["schemas"]["Time"];
-                    /** @description Created before this instant. */
-                    until?: components["schemas"]["Time"];
-                    /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_Job"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["listJobs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -936,54 +306,7 @@ export interface paths {
             cookie?: never;
         };
         /** Jobs as one document, for a spreadsheet or an archive. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description json (default): an array of jobs; csv: one line each, without the tasks. */
-                    format?: string;
-                    /** @description Name or id. */
-                    machine?: string;
-                    /** @description As in the list. */
-                    state?: string;
-                    /** @description As in the list. */
-                    kind?: string;
-                    /** @description Who asked for it. */
-                    user?: string;
-                    /** @description Created at or after this instant. */
-                    since?: components["schemas"]["Time"];
-                    /** @description Created before this instant. */
-                    until?: components["schemas"]["Time"];
-                    /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
-                    sort?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Job"][];
-                        "text/csv": string;
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["exportJobs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1000,37 +323,7 @@ export interface paths {
             cookie?: never;
         };
         /** One job with its tasks. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    job: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Job"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["showJob"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1049,40 +342,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Asks a job to stop and to undo what it did; refused past its point of no return. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    job: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Job"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["cancelJob"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1102,40 +362,7 @@ export interface paths {
          * Gives the order of a job that failed or was cancelled once more, as a new job that names the old one. It is admitted
          *     like any order.
          */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    job: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["restartJob"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1152,44 +379,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Takes a job up again that is suspended and waits for a person. A job that does not wait is refused. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    job: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["ResumeRequest"];
-                };
-            };
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["resumeJob"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1204,75 +394,10 @@ export interface paths {
             cookie?: never;
         };
         /** Join tokens that were made, without the tokens themselves. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_Invitation"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["joinTokens"];
         put?: never;
         /** Makes a join token: good for one machine, for a while. With the command to run on the machine. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["JoinTokenRequest"];
-                };
-            };
-            responses: {
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["CreatedJoinToken"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["createJoinToken"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1290,35 +415,7 @@ export interface paths {
         put?: never;
         post?: never;
         /** Takes a join token back. A machine that joined with it stays. */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    token: number;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["revokeJoinToken"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1332,52 +429,7 @@ export interface paths {
             cookie?: never;
         };
         /** Machines that joined, by name. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Part of the name. */
-                    name?: string;
-                    /** @description Only those that are replicated, or only those that are not. */
-                    replicated?: boolean;
-                    /** @description pass, warning, error */
-                    prerequisites?: string;
-                    /**
-                     * @description name (default), joinedAt, lastHeartbeatAt, agentVersion, os, memoryBytes, cpus; with a `-` before it the other way
-                     *     round.
-                     */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_Machine"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["listMachines"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1394,75 +446,14 @@ export interface paths {
             cookie?: never;
         };
         /** One machine, by name or id. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    machine: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Machine"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["showMachine"];
         put?: never;
         post?: never;
         /**
          * Removes a machine that is not replicated from the vault: its certificates are revoked and its name is free. Its jobs
          *     and events stay.
          */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the machine: refused when it was changed since */
-                    "If-Match"?: string | null;
-                };
-                path: {
-                    vault: string;
-                    machine: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["removeMachine"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1476,76 +467,13 @@ export interface paths {
             cookie?: never;
         };
         /** What became of the last order to update the agent. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    machine: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["AgentUpdate"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["showAgentUpdate"];
         put?: never;
         /**
          * Orders the agent to update itself to the server's version. It rolls back by itself when the new one does not reach the
          *     server; no reboot, nothing is compared or copied again.
          */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    machine: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["AgentUpdate"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["orderAgentUpdate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1562,44 +490,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Gives a machine another name; also while it is replicated. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the machine: refused when it was changed since */
-                    "If-Match"?: string | null;
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    machine: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["RenameRequest"];
-                };
-            };
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["renameMachine"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1616,38 +507,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Revokes a machine's certificates: its agent is refused until it joins again with the passphrase. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    machine: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["revokeMachine"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1662,36 +522,7 @@ export interface paths {
             cookie?: never;
         };
         /** The passphrase that machines join with. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Joining"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["passphrase"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1710,39 +541,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Makes a new passphrase; machines that have joined are not touched. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Joining"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["rotatePassphrase"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1757,89 +556,10 @@ export interface paths {
             cookie?: never;
         };
         /** Policies, by name. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Part of the name. */
-                    name?: string;
-                    /** @description Only those that may be edited, or only the twins for the way back. */
-                    editable?: boolean;
-                    /**
-                     * @description name (default), items, retentionHours, crashConsistentSeconds, rpoThresholdSeconds; with a `-` before it the other
-                     *     way round.
-                     */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_Policy"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["listPolicies"];
         put?: never;
         /** Makes a policy, and with it `NAME-failback`. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["CreatePolicyRequest"];
-                };
-            };
-            responses: {
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Policy"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["createPolicy"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1854,110 +574,12 @@ export interface paths {
             cookie?: never;
         };
         /** One policy. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    policy: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Policy"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["showPolicy"];
         /** Changes a policy, also for the items that follow it. What is left out gets the default. */
-        put: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the policy: refused when it was changed since */
-                    "If-Match"?: string | null;
-                };
-                path: {
-                    vault: string;
-                    policy: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["PolicyValues"];
-                };
-            };
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Policy"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        put: operations["updatePolicy"];
         post?: never;
         /** Removes a policy that no item follows, with its twin. */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the policy: refused when it was changed since */
-                    "If-Match"?: string | null;
-                };
-                path: {
-                    vault: string;
-                    policy: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["removePolicy"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1971,71 +593,10 @@ export interface paths {
             cookie?: never;
         };
         /** Registration keys that were made, without the keys themselves. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_Invitation"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["registrationKeys"];
         put?: never;
         /** Makes a registration key: it lets one server register in this vault, within five days. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["RegistrationKey"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["createRegistrationKey"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2053,35 +614,7 @@ export interface paths {
         put?: never;
         post?: never;
         /** Takes a registration key back. */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    key: number;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["revokeRegistrationKey"];
         options?: never;
         head?: never;
         patch?: never;
@@ -2095,97 +628,10 @@ export interface paths {
             cookie?: never;
         };
         /** Machines under replication, by name. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Part of the name. */
-                    name?: string;
-                    /** @description Normal, Warning, Critical, None */
-                    replicationHealth?: string;
-                    /** @description For example Protected. */
-                    protectionState?: string;
-                    /** @description For example TestFailoverCompleted. */
-                    testFailoverState?: string;
-                    /** @description Primary, Recovery */
-                    activeLocation?: string;
-                    /** @description Name of the policy. */
-                    policy?: string;
-                    /**
-                     * @description name (default), replicationHealth, protectionState, policy, rpoSeconds, pendingBytes, churnBytesPerSecond,
-                     *     lastHeartbeatAt, lastSuccessfulTestFailoverAt; with a `-` before it the other way round.
-                     */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_ReplicatedItem"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["listReplicatedItems"];
         put?: never;
         /** Enables replication of a machine. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["EnableRequest"];
-                };
-            };
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["enableReplicatedItem"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2200,74 +646,11 @@ export interface paths {
             cookie?: never;
         };
         /** One replicated item, by name or id. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["ReplicatedItem"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["showReplicatedItem"];
         put?: never;
         post?: never;
         /** Disables replication of a machine: its replica and all its recovery points are removed. */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the item: refused when it was changed since */
-                    "If-Match"?: string | null;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["disableReplicatedItem"];
         options?: never;
         head?: never;
         patch?: never;
@@ -2283,40 +666,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Ends the choice of the recovery point: the machine at the target is the machine from now on. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["commitReplicatedItem"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2336,44 +686,7 @@ export interface paths {
          *     older ones keep it. An included disk is copied first: no new point is made meanwhile, failover uses the points there
          *     are, and from the first point that holds all disks on only such points are offered.
          */
-        put: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the item: refused when it was changed since */
-                    "If-Match"?: string | null;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["SetDisksRequest"];
-                };
-            };
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        put: operations["setDisks"];
         post?: never;
         delete?: never;
         options?: never;
@@ -2390,44 +703,7 @@ export interface paths {
         };
         get?: never;
         /** Lets an item follow another policy from now on: retention and health at once, the agent with its next heartbeat. */
-        put: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the item: refused when it was changed since */
-                    "If-Match"?: string | null;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["SetPolicyRequest"];
-                };
-            };
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["ReplicatedItem"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        put: operations["setPolicy"];
         post?: never;
         delete?: never;
         options?: never;
@@ -2443,46 +719,7 @@ export interface paths {
             cookie?: never;
         };
         /** Recovery points of an item, the newest first. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description AppConsistent, CrashConsistent, Fuzzy */
-                    consistency?: string;
-                    /** @description -instant (default): the newest first; instant: the oldest first. */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_RecoveryPoint"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["recoveryPoints"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2504,40 +741,24 @@ export interface paths {
          * Orders a comparison of all disks with the replica; only what differs is shipped. The agent takes the order with its
          *     next heartbeat; the job is over when the recovery point that ends the comparison is at the target.
          */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
+        post: operations["resynchronizeReplicatedItem"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
         };
+        /** RPO, throughput, churn and freeze of an item over the last hour, day, week or month. */
+        get: operations["series"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2552,40 +773,24 @@ export interface paths {
             cookie?: never;
         };
         /** The machine that a failover or a test failover started. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description The machine of the test failover, not that of the failover. */
-                    test?: boolean;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["TargetMachine"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
+        get: operations["targetMachine"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/target-machine/console": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
         };
+        /** The machine's screen, keyboard and mouse: VNC (RFB 3.8, no password) over a WebSocket of binary frames. */
+        get: operations["console"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2602,40 +807,7 @@ export interface paths {
             cookie?: never;
         };
         /** A picture of its screen. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description The machine of the test failover, not that of the failover. */
-                    test?: boolean;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "image/png": string;
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["screenshot"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2652,40 +824,7 @@ export interface paths {
             cookie?: never;
         };
         /** What it wrote to its serial port: the last MiB. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description The machine of the test failover, not that of the failover. */
-                    test?: boolean;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "text/plain": string;
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["serialLog"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2703,44 +842,7 @@ export interface paths {
         };
         get?: never;
         /** Changes how the machine is started at the target; holds for the next failover. */
-        put: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description ETag of the item: refused when it was changed since */
-                    "If-Match"?: string | null;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["TargetView"];
-                };
-            };
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["ReplicatedItem"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        put: operations["setTarget"];
         post?: never;
         delete?: never;
         options?: never;
@@ -2758,44 +860,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Starts a copy of the machine beside the running one; replication goes on. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["TestFailoverRequest"];
-                };
-            };
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["testFailover"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2812,44 +877,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Removes the machine of a test failover. Only then does the test count as performed. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["CleanupRequest"];
-                };
-            };
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["testFailoverCleanup"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2866,44 +894,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Starts the machine at the target for real and fences the source. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    item: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["UnplannedFailoverRequest"];
-                };
-            };
-            responses: {
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Accepted"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["unplannedFailover"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2919,70 +910,10 @@ export interface paths {
         };
         get?: never;
         /** Gives a user a role in this vault, in place of the one before. */
-        put: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    user: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["AssignRequest"];
-                };
-            };
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        put: operations["assignRoleAssignment"];
         post?: never;
         /** Takes a user's role in this vault away. */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    user: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["unassignRoleAssignment"];
         options?: never;
         head?: never;
         patch?: never;
@@ -2996,50 +927,7 @@ export interface paths {
             cookie?: never;
         };
         /** Configuration, process and target servers with their health. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description configuration, process, vault, target, web */
-                    role?: string;
-                    /** @description Normal, Warning, Critical */
-                    health?: string;
-                    /**
-                     * @description name (default), health, state, cpuPercent, memoryPercent, storeFreeBytes, backlogBytes; with a `-` before it the
-                     *     other way round.
-                     */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_ServerFacts"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["servers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3056,36 +944,7 @@ export interface paths {
             cookie?: never;
         };
         /** The replica store: room and use. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["StoreView"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["store"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3102,86 +961,10 @@ export interface paths {
             cookie?: never;
         };
         /** API tokens of this vault. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Only of this user. */
-                    user?: string;
-                    /** @description Only those that are revoked, or only those that are not. */
-                    revoked?: boolean;
-                    /** @description id (default), name, user, role, createdAt, expiresAt, lastUsedAt; with a `-` before it the other way round. */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_ApiToken"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["tokens"];
         put?: never;
         /** Makes a token of the caller for programs. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["CreateTokenRequest"];
-                };
-            };
-            responses: {
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["CreatedToken"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["createToken"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3199,35 +982,7 @@ export interface paths {
         put?: never;
         post?: never;
         /** Revokes a token. */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    token: number;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["revokeToken"];
         options?: never;
         head?: never;
         patch?: never;
@@ -3241,86 +996,10 @@ export interface paths {
             cookie?: never;
         };
         /** Users of this site. */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Part of the name. */
-                    name?: string;
-                    /** @description Role in this vault: Reader, Operator, Contributor, Owner */
-                    role?: string;
-                    /** @description name (default), createdAt; with a `-` before it the other way round. */
-                    sort?: string;
-                    /** @description Most items to answer. */
-                    limit?: number;
-                    /** @description `nextCursor` of the part before. */
-                    cursor?: string;
-                };
-                header?: never;
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Page_User"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["listUsers"];
         put?: never;
         /** Makes a user with a role in this vault. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["CreateUserRequest"];
-                };
-            };
-            responses: {
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["OneTimePassword"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["createUser"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3338,35 +1017,7 @@ export interface paths {
         put?: never;
         post?: never;
         /** Removes a user with all sessions, tokens and roles. */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    vault: string;
-                    user: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        delete: operations["removeUser"];
         options?: never;
         head?: never;
         patch?: never;
@@ -3382,40 +1033,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Gives a user a new one-time password and ends all sessions of the user. */
-        post: {
-            parameters: {
-                query?: never;
-                header?: {
-                    /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
-                    "Idempotency-Key"?: string;
-                };
-                path: {
-                    vault: string;
-                    user: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["OneTimePassword"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        post: operations["resetPassword"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3430,34 +1048,7 @@ export interface paths {
             cookie?: never;
         };
         /** Who the caller is and what the caller may do. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["WhoAmI"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["whoami"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3474,34 +1065,7 @@ export interface paths {
             cookie?: never;
         };
         /** Whether the server answers and can read its database. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Healthz"];
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["healthz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3518,34 +1082,7 @@ export interface paths {
             cookie?: never;
         };
         /** The script that installs the agent on a machine, joins it and starts it. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "text/x-shellscript": string;
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["script"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3562,35 +1099,7 @@ export interface paths {
             cookie?: never;
         };
         /** Figures of the server for Prometheus. */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description Prometheus text format 0.0.4 */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "text/plain": string;
-                    };
-                };
-                /** @description An error, with what to do about it */
-                default: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-            };
-        };
+        get: operations["metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -4033,13 +1542,13 @@ export interface components {
              * @description Name or address under which the machine reaches this server; else the one of this call, else the server's own name.
              * @default null
              */
-            address: string | null;
+            address?: string | null;
             /**
              * Format: int32
              * @description How long the token is good for; an hour where nothing is said.
              * @default null
              */
-            validMinutes: number | null;
+            validMinutes?: number | null;
         };
         /** @description What is needed to join. */
         Joining: {
@@ -4751,6 +2260,50 @@ export interface components {
             /** Format: int64 */
             neededBytes: number;
         };
+        /**
+         * @description RPO, throughput, churn and freeze over a time, slot by slot without gaps. A figure is null where nothing is known of
+         *     the slot: the server or the agent was away, or the machine was not replicated.
+         */
+        Series: {
+            /** @enum {string} */
+            range: "1h" | "24h" | "7d" | "30d";
+            /** Format: int32 */
+            rpoThresholdSeconds: number;
+            /** Format: int64 */
+            slotSeconds: number;
+            /** @description The oldest first; the last one is not over yet. */
+            slots: components["schemas"]["SeriesSlotView"][];
+        };
+        SeriesSlotView: {
+            /**
+             * Format: double
+             * @description Churn: what changed on its disks, per second.
+             */
+            changedBytesPerSecond?: number | null;
+            /**
+             * Format: double
+             * @description The longest freeze; null when there was no point.
+             */
+            freezeMs?: number | null;
+            /** Format: double */
+            meanRpoSeconds?: number | null;
+            /**
+             * Format: int64
+             * @description Recovery points.
+             */
+            points?: number | null;
+            /**
+             * Format: double
+             * @description The highest RPO.
+             */
+            rpoSeconds?: number | null;
+            /**
+             * Format: double
+             * @description Throughput: what left the machine on the wire, per second, also in copies and comparisons.
+             */
+            shippedBytesPerSecond?: number | null;
+            start: components["schemas"]["Time"];
+        };
         /** @description Something is wrong with a server. */
         ServerAlarm: {
             code: string;
@@ -4963,4 +2516,2672 @@ export interface components {
     pathItems: never;
 }
 export type $defs = Record<string, never>;
-export type operations = Record<string, never>;
+export interface operations {
+    executable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    executableDigest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LoginRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoginAnswer"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    logout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    openapiDocument: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasswordRequest"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listVaults: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description name (default), createdAt, machines, replicatedItems; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Vault"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createVault: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateVaultRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Vault"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeVault: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deliveries: {
+        parameters: {
+            query?: {
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AlertDelivery"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertSettings"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    setAlertSettings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the settings: refused when they were changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AlertSettingsRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertSettings"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    testAlertSettings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AlertTestRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertTest"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit: {
+        parameters: {
+            query?: {
+                /** @description Only what this user did. */
+                user?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AuditView"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    capacity: {
+        parameters: {
+            query?: {
+                /** @description RPO to keep. Default: the lowest threshold among the policies in use. */
+                rpoSeconds?: number;
+                /** @description What if the link carried this much. */
+                bandwidthBytesPerSecond?: number;
+                /** @description What if points were kept this long. Default: what each machine's policy says. */
+                retentionHours?: number;
+                /** @description What if this much more (or less) were stored and changed. */
+                growthPercent?: number;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Capacity"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listEvents: {
+        parameters: {
+            query?: {
+                /** @description Name or id. */
+                machine?: string;
+                /** @description Information, Warning, Critical */
+                severity?: string;
+                /** @description For example RpoExceeded. */
+                code?: string;
+                /** @description At or after this instant. */
+                since?: components["schemas"]["Time"];
+                /** @description Before this instant. */
+                until?: components["schemas"]["Time"];
+                /** @description -at (default): the newest first; at: the oldest first. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Event"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    streamEvents: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description id of the last event that was seen */
+                "Last-Event-ID"?: string | null;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    healthErrors: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_OpenHealthErrorView"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listJobs: {
+        parameters: {
+            query?: {
+                /** @description Name or id. */
+                machine?: string;
+                /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
+                state?: string;
+                /**
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 *     Resynchronize, ChangeDisks
+                 */
+                kind?: string;
+                /** @description Who asked for it. */
+                user?: string;
+                /** @description Created at or after this instant. */
+                since?: components["schemas"]["Time"];
+                /** @description Created before this instant. */
+                until?: components["schemas"]["Time"];
+                /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Job"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    exportJobs: {
+        parameters: {
+            query?: {
+                /** @description json (default): an array of jobs; csv: one line each, without the tasks. */
+                format?: string;
+                /** @description Name or id. */
+                machine?: string;
+                /** @description As in the list. */
+                state?: string;
+                /** @description As in the list. */
+                kind?: string;
+                /** @description Who asked for it. */
+                user?: string;
+                /** @description Created at or after this instant. */
+                since?: components["schemas"]["Time"];
+                /** @description Created before this instant. */
+                until?: components["schemas"]["Time"];
+                /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                sort?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"][];
+                    "text/csv": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                job: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancelJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                job: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    restartJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                job: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resumeJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                job: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResumeRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    joinTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Invitation"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createJoinToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JoinTokenRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedJoinToken"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revokeJoinToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                token: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listMachines: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description Only those that are replicated, or only those that are not. */
+                replicated?: boolean;
+                /** @description pass, warning, error */
+                prerequisites?: string;
+                /**
+                 * @description name (default), joinedAt, lastHeartbeatAt, agentVersion, os, memoryBytes, cpus; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Machine"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showMachine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Machine"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeMachine: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the machine: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showAgentUpdate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentUpdate"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    orderAgentUpdate: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentUpdate"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    renameMachine: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the machine: refused when it was changed since */
+                "If-Match"?: string | null;
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RenameRequest"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revokeMachine: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    passphrase: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Joining"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotatePassphrase: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Joining"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listPolicies: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description Only those that may be edited, or only the twins for the way back. */
+                editable?: boolean;
+                /**
+                 * @description name (default), items, retentionHours, crashConsistentSeconds, rpoThresholdSeconds; with a `-` before it the other
+                 *     way round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Policy"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createPolicy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreatePolicyRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showPolicy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                policy: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    updatePolicy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the policy: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                policy: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PolicyValues"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removePolicy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the policy: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                policy: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    registrationKeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Invitation"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createRegistrationKey: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegistrationKey"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revokeRegistrationKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                key: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listReplicatedItems: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description Normal, Warning, Critical, None */
+                replicationHealth?: string;
+                /** @description For example Protected. */
+                protectionState?: string;
+                /** @description For example TestFailoverCompleted. */
+                testFailoverState?: string;
+                /** @description Primary, Recovery */
+                activeLocation?: string;
+                /** @description Name of the policy. */
+                policy?: string;
+                /**
+                 * @description name (default), replicationHealth, protectionState, policy, rpoSeconds, pendingBytes, churnBytesPerSecond,
+                 *     lastHeartbeatAt, lastSuccessfulTestFailoverAt; with a `-` before it the other way round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ReplicatedItem"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    enableReplicatedItem: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EnableRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showReplicatedItem: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicatedItem"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    disableReplicatedItem: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    commitReplicatedItem: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    setDisks: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetDisksRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    setPolicy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetPolicyRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicatedItem"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    recoveryPoints: {
+        parameters: {
+            query?: {
+                /** @description AppConsistent, CrashConsistent, Fuzzy */
+                consistency?: string;
+                /** @description -instant (default): the newest first; instant: the oldest first. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RecoveryPoint"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resynchronizeReplicatedItem: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    series: {
+        parameters: {
+            query?: {
+                /** @description Time up to now. Default: 24h. */
+                range?: "1h" | "24h" | "7d" | "30d";
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Series"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    targetMachine: {
+        parameters: {
+            query?: {
+                /** @description The machine of the test failover, not that of the failover. */
+                test?: boolean;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TargetMachine"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    console: {
+        parameters: {
+            query?: {
+                /** @description The machine of the test failover, not that of the failover. */
+                test?: boolean;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The WebSocket is open */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    screenshot: {
+        parameters: {
+            query?: {
+                /** @description The machine of the test failover, not that of the failover. */
+                test?: boolean;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    serialLog: {
+        parameters: {
+            query?: {
+                /** @description The machine of the test failover, not that of the failover. */
+                test?: boolean;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    setTarget: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TargetView"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicatedItem"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    testFailover: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TestFailoverRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    testFailoverCleanup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CleanupRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    unplannedFailover: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UnplannedFailoverRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    assignRoleAssignment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AssignRequest"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    unassignRoleAssignment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    servers: {
+        parameters: {
+            query?: {
+                /** @description configuration, process, vault, target, web */
+                role?: string;
+                /** @description Normal, Warning, Critical */
+                health?: string;
+                /**
+                 * @description name (default), health, state, cpuPercent, memoryPercent, storeFreeBytes, backlogBytes; with a `-` before it the
+                 *     other way round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ServerFacts"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreView"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tokens: {
+        parameters: {
+            query?: {
+                /** @description Only of this user. */
+                user?: string;
+                /** @description Only those that are revoked, or only those that are not. */
+                revoked?: boolean;
+                /** @description id (default), name, user, role, createdAt, expiresAt, lastUsedAt; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ApiToken"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateTokenRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedToken"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revokeToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                token: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listUsers: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description Role in this vault: Reader, Operator, Contributor, Owner */
+                role?: string;
+                /** @description name (default), createdAt; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_User"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateUserRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OneTimePassword"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resetPassword: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OneTimePassword"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    whoami: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhoAmI"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    healthz: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Healthz"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    script: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/x-shellscript": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Prometheus text format 0.0.4 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+}
