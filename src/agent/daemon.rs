@@ -216,7 +216,7 @@ impl Replication {
             return Stopped::Failed;
         };
         let resync = orders.resync_request;
-        if self.kept.resynchronized() != resync || self.kept.generation() != orders.generation {
+        if self.kept.resynchronized() != resync || self.kept.line() != orders.line {
             disks.iter_mut().for_each(ProtectedDisk::resynchronize);
         }
         let spec = SessionSpec {
@@ -361,8 +361,8 @@ impl Replication {
             match self.cycle(disks, session, &mut reserve, !compared, None) {
                 Ok(_) => {
                     copied += 1;
-                    if self.kept.generation() != orders.generation
-                        && let Err(error) = self.kept.set_generation(orders.generation)
+                    if self.kept.line() != orders.line
+                        && let Err(error) = self.kept.set_line(orders.line)
                     {
                         tracing::warn!(%error, "the agent's state could not be kept");
                     }

@@ -17,9 +17,8 @@ struct State {
     tracked: Vec<DiskId>,
     /// The last order to resynchronize that was carried out.
     resynchronized: u64,
-    /// The generation in which the disks were last compared or tracked up to a point. In another one somebody else wrote to
-    /// the line in between: a machine at the target.
-    generation: u64,
+    /// The line that the bits belong to: in another one somebody else wrote in between, a machine at the target.
+    line: u64,
 }
 
 impl Kept {
@@ -41,12 +40,12 @@ impl Kept {
         self.state.resynchronized
     }
 
-    pub fn generation(&self) -> u64 {
-        self.state.generation
+    pub fn line(&self) -> u64 {
+        self.state.line
     }
 
-    pub fn set_generation(&mut self, generation: u64) -> io::Result<()> {
-        self.state.generation = generation;
+    pub fn set_line(&mut self, line: u64) -> io::Result<()> {
+        self.state.line = line;
         self.save()
     }
 

@@ -38,7 +38,7 @@ pub struct ControlService {
     pub client_life: Duration,
 }
 
-fn of_vault(error: &VaultError) -> Refused {
+pub(super) fn of_vault(error: &VaultError) -> Refused {
     match error {
         VaultError::Refused(refusal) => Refused::new(
             &refusal.code,
@@ -275,6 +275,7 @@ fn as_message(desired: crate::vault::Desired) -> Desired {
         fenced: desired.fenced.is_some(),
         fenced_reason: desired.fenced.unwrap_or_default(),
         update: None,
+        line: desired.line,
         halt_job: desired
             .halt
             .map(|job| job.0.as_bytes().to_vec())

@@ -2,7 +2,7 @@
 //! everybody again within a heartbeat.
 use super::control::admit_certificate;
 use crate::block::{Consistency, MachineId, PointId};
-use crate::process_server::{Admission, Admitted, AdmittedDisk, RetentionOf, Sessions};
+use crate::process_server::{Admission, Admitted, AdmittedDisk, ReceiveReport, RetentionOf, Sessions};
 use crate::recovery::{JobId, Source};
 use crate::replica::{Retention, Store};
 use crate::rt::{Fact, Report, now_unix_nanos};
@@ -39,6 +39,9 @@ pub(super) struct Receiver {
     pub complete: Option<PointId>,
     /// They were compared with this point as a whole.
     pub verified: Option<PointId>,
+    /// Of what it does now.
+    pub done_bytes: u64,
+    pub total_bytes: u64,
     pub trouble: Option<String>,
 }
 
@@ -79,6 +82,45 @@ impl Roster {
         self.known()
             .get(&machine)
             .is_some_and(|known| known.last_good_point_unix_nanos > unix_nanos)
+    }
+
+    /// What the receiver of a machine says of itself.
+    pub(super) fn received(&self, machine: MachineId, report: ReceiveReport) {
+        let receiver = Receiver {
+            heard: Instant::now(),
+            complete: report.holds(),
+            verified: report.verified,
+            done_bytes: report.done_bytes(),
+            total_bytes: report.total_bytes(),
+            trouble: report
+                .trouble
+                .filter(|trouble| trouble.severity == "Critical")
+                .map(|trouble| trouble.message),
+        };
+        self.known().entry(machine).or_default().receiver = Some(receiver);
+        self.sealed.notify_all();
+    }
+
+    /// Whether the receiver of a machine holds a point whole; else what is done of its copy, and of how much.
+    pub(super) fn is_received(&self, machine: MachineId) -> Result<(), (u64, u64)> {
+        match self
+            .known()
+            .get(&machine)
+            .and_then(|known| known.receiver.as_ref())
+        {
+            Some(Receiver {
+                complete: Some(_), ..
+            }) => Ok(()),
+            Some(receiver) => Err((receiver.done_bytes, receiver.total_bytes)),
+            None => Err((0, 0)),
+        }
+    }
+
+    /// The way home begins anew: what an earlier receiver said counts no more.
+    pub(super) fn forget_receiver(&self, machine: MachineId) {
+        if let Some(known) = self.known().get_mut(&machine) {
+            known.receiver = None;
+        }
     }
 
     /// Locks a machine out: its certificates are revoked and its session ended.

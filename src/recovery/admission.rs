@@ -416,7 +416,7 @@ mod tests {
                         item.protection = *state;
                         item.active_location = location;
                         item.failover = failed_over.then(super::super::tests::started);
-                        item.reprotect = reprotected.then(|| Reprotect {
+                        item.reprotect = reprotected.then_some(Reprotect {
                             receiver: item.machine,
                             final_point: None,
                         });

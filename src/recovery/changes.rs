@@ -26,6 +26,8 @@ pub enum Change {
     FinalPoint(Option<PointId>),
     /// The way home is over.
     ReprotectEnds,
+    /// The source goes on where somebody else wrote.
+    NewLine,
 }
 
 impl Change {
@@ -43,6 +45,7 @@ impl Change {
                 }
             }
             Self::ReprotectEnds => item.reprotect = None,
+            Self::NewLine => item.line += 1,
             Self::TestSucceeded { unix_nanos } => item.last_successful_test_unix_nanos = Some(*unix_nanos),
         }
         Ok(())
@@ -74,7 +77,8 @@ pub fn before(step: Step, request: &Request, outcome: &Outcome, store_generation
         (Step::FenceSource | Step::FenceTarget, _) if outcome.generation.is_none() => {
             vec![raise, Change::Protection(ProtectionEvent::SourceFenced)]
         }
-        (Step::ReleaseSource | Step::RestartMachine, _) if outcome.generation.is_none() => vec![raise],
+        (Step::ReleaseSource, _) if outcome.generation.is_none() => vec![raise, Change::NewLine],
+        (Step::RestartMachine, _) if outcome.generation.is_none() => vec![raise],
         (Step::StartMachine, Request::TestFailover { .. }) => vec![Change::Test(TestEvent::MachineStarting)],
         (Step::StopDisks, Request::TestFailoverCleanup { .. }) => {
             vec![Change::Test(TestEvent::MachineStopped)]

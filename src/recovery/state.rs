@@ -391,6 +391,9 @@ pub struct Item {
     pub last_successful_test_unix_nanos: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reprotect: Option<Reprotect>,
+    /// Grows when the source goes on after somebody else wrote to the replica: its agent compares everything then.
+    #[serde(default)]
+    pub line: u64,
 }
 
 impl Item {

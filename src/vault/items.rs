@@ -63,7 +63,7 @@ fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
     })
 }
 
-fn item_sql(rest: &str) -> String {
+pub(super) fn item_sql(rest: &str) -> String {
     format!(
         "SELECT items.machine, machines.name, items.revision, items.body, vaults.name, {POLICY}
          FROM items JOIN machines ON machines.id = items.machine JOIN vaults ON vaults.id = machines.vault
@@ -485,6 +485,7 @@ impl Vault {
                 failover: None,
                 last_successful_test_unix_nanos: None,
                 reprotect: None,
+                line: 0,
             };
             transaction.execute(
                 "UPDATE machines SET generation = ?2 WHERE id = ?1",

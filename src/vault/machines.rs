@@ -17,6 +17,8 @@ pub struct Desired {
     pub app_consistent_seconds: u32,
     /// Grows with each order to resynchronize.
     pub resync_request: u64,
+    /// Another one than before: somebody else wrote to the replica in between.
+    pub line: u64,
     /// Grows with each order to make a point at once.
     pub sync_request: u64,
     /// Some: the machine was failed over; why, in words for its console.
@@ -565,6 +567,7 @@ impl Vault {
                 return Ok(desired);
             };
             desired.generation = row.item.generation;
+            desired.line = row.item.line;
             desired.crash_consistent_seconds = row.policy.crash_consistent_seconds;
             desired.app_consistent_seconds = row.policy.app_consistent_seconds;
             desired.disks = row

@@ -27,6 +27,7 @@ mod jobs;
 mod live;
 mod machines;
 mod orders;
+mod reprotect;
 mod policies;
 mod rebuild;
 mod roles;
@@ -67,6 +68,7 @@ pub use machines::{
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use rebuild::Adopted;
+pub use reprotect::TASK_COPY_HOME;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
 pub use series::{SeriesRange, SeriesSlot};

@@ -214,6 +214,7 @@ fn insert_item(
         failover: None,
         last_successful_test_unix_nanos: None,
         reprotect: None,
+        line: 0,
     };
     transaction.execute(
         "UPDATE machines SET generation = max(generation, ?2) WHERE id = ?1",

@@ -1,5 +1,6 @@
 //! Steps that take a machine down and remove what it lived on, and the commit.
 use super::{Context, Done, Fault, missing};
+use crate::process_server::RECEIVERS;
 use crate::recovery::job::{JobError, JobId};
 use crate::recovery::request::Request;
 use crate::recovery::state::Failover;
@@ -84,6 +85,15 @@ pub fn discard_machine(context: &mut Context) -> Result<Done, Fault> {
         return Ok(Done::Skipped("No machine runs at the target.".into()));
     };
     discard(context, failover)?;
+    if context.parameters.is_homecoming {
+        // What the receiver built on; it has verified the last one.
+        let store = &context.parts.store;
+        for (point, owner) in store.pins(context.machine)? {
+            if owner.starts_with(RECEIVERS) {
+                store.unpin(context.machine, point, &owner)?;
+            }
+        }
+    }
     Ok(Done::Succeeded(format!(
         "{} is gone from the target, with its disks.",
         failover.machine.name

@@ -50,6 +50,7 @@ pub fn item() -> Item {
         failover: None,
         last_successful_test_unix_nanos: None,
         reprotect: None,
+        line: 0,
     }
 }
 
