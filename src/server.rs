@@ -150,10 +150,13 @@ impl Server {
         tasks.spawn(reconciler.run(stop.clone()));
         let dispatcher = Dispatcher { vault: vault.clone() };
         tasks.spawn(dispatcher.run(stop.clone()));
-        let watched = pki.clone();
+        let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));
+        tasks.spawn(vitals.clone().run(stop.clone()));
+        let (watched, ringing) = (pki.clone(), vitals.clone());
         let watch = SiteWatch {
             vault: vault.clone(),
             store: store.clone(),
+            alarms: Arc::new(move || ringing.now().troubles()),
             certificate_days: Arc::new(move || days_left(&watched.chain_pem)),
         };
         tasks.spawn(watch.run(stop.clone()));
@@ -165,8 +168,6 @@ impl Server {
             source: roster.clone(),
             report: roster.clone(),
         });
-        let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));
-        tasks.spawn(vitals.clone().run(stop.clone()));
         let server = Self {
             vitals,
             runner,
@@ -198,6 +199,10 @@ impl Server {
 
     async fn resume(&self) {
         let runner = self.runner.clone();
+        let vms = std::path::absolute(self.data_dir.join("vms"));
+        if let Ok(vms) = vms {
+            let _ = tokio::task::spawn_blocking(move || crate::target::network::resume(&vms)).await;
+        }
         match tokio::task::spawn_blocking(move || runner.resume()).await {
             Ok(Ok(resumed)) => {
                 for (machine, trouble) in &resumed.troubles {

@@ -125,7 +125,7 @@ impl Roster {
 
     /// Locks a machine out: its certificates are revoked and its session ended.
     pub fn revoke(&self, machine: MachineId) -> Result<(), crate::vault::VaultError> {
-        self.vault.revoke(machine)?;
+        self.vault.revoke(machine, None)?;
         self.sessions.end(machine);
         Ok(())
     }

@@ -21,8 +21,13 @@ use super::steps::{self, Outcome, Parameters};
 use super::watch::Watch;
 use crate::block::MachineId;
 use crate::replica::Store;
+<<<<<<< HEAD
 use crate::rt::{Report, now_unix_nanos};
 use crate::target::{Compute, MachineSpec, MachineStatus};
+=======
+use crate::rt::now_unix_nanos;
+use crate::target::{Compute, MachineSpec, MachineStatus, Network, Nic};
+>>>>>>> main
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,6 +37,8 @@ use std::time::{Duration, Instant};
 const FOREIGN_LOOK: Duration = Duration::from_millis(100);
 /// How long a verdict of the hypervisor's check stands: it may start a program, and pages ask for it often.
 const CHECK_LIFETIME: Duration = Duration::from_secs(5);
+/// Of the name that a network's own name begins with; all of it has 64 bytes at most.
+const NETWORK_NAME_MAX: usize = 48;
 /// How often an order is admitted anew when somebody else changes the item in between.
 const CONFLICTS_MAX: u32 = 20;
 
@@ -371,7 +378,40 @@ impl Runner {
 
     /// Takes an order: when this returns, the job is in the journal and will be carried out, also after a crash.
     pub fn submit(&self, machine: MachineId, request: Request, user: &str) -> Result<JobId, RecoveryError> {
-        self.submit_again(machine, request, user, None)
+        self.submit_again(machine, request, user, Order::default())
+    }
+
+    /// As [`submit`](Self::submit), for a run of a recovery plan: with an id that the run has written down before, so that the
+    /// order is given once, however often it is given. Machines of one run share its isolated networks.
+    pub fn submit_for(
+        &self,
+        run: JobId,
+        id: JobId,
+        machine: MachineId,
+        request: Request,
+        user: &str,
+    ) -> Result<JobId, RecoveryError> {
+        match self.0.parts.journal.job(id) {
+            Ok(_) => return Ok(id),
+            Err(JournalError::NoJob(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let order = Order {
+            id: Some(id),
+            plan_run: Some(run),
+            restart_of: None,
+        };
+        self.submit_again(machine, request, user, order)
+    }
+
+    /// The machine that a failover would start now, and nothing else is done.
+    pub fn preview(
+        &self,
+        machine: MachineId,
+        request: &Request,
+    ) -> Result<Option<MachineSpec>, RecoveryError> {
+        let item = self.0.parts.journal.item(machine)?;
+        self.spec(JobId::new(), &item, request, None)
     }
 
     /// Gives the order of a job that failed or was cancelled once more, as a new job. None: not a job of recovery.
@@ -379,7 +419,11 @@ impl Runner {
         let Ok(parameters) = serde_json::from_value::<Parameters>(job.parameters.clone()) else {
             return Ok(None);
         };
-        self.submit_again(job.machine, parameters.request, user, Some(job.id))
+        let order = Order {
+            restart_of: Some(job.id),
+            ..Order::default()
+        };
+        self.submit_again(job.machine, parameters.request, user, order)
             .map(Some)
     }
 
@@ -388,7 +432,7 @@ impl Runner {
         machine: MachineId,
         request: Request,
         user: &str,
-        restart_of: Option<JobId>,
+        order: Order,
     ) -> Result<JobId, RecoveryError> {
         let created = now_unix_nanos();
         let _one = self.0.submitting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -408,9 +452,9 @@ impl Runner {
             if let Some(choice) = request.point() {
                 points::choose(&self.0.parts.store.points(machine)?, &item.disks, choice)?;
             }
-            let id = JobId::new();
-            let mut job = self.job(id, &item, request.clone(), user, created);
-            job.restart_of = restart_of;
+            let id = order.id.unwrap_or_else(JobId::new);
+            let mut job = self.job(id, &item, request.clone(), user, created, &order)?;
+            job.restart_of = order.restart_of;
             // Admission knows the states; that the drawing knows them too is what its test checks.
             changes::at_submission(&request)
                 .apply(&mut item)
@@ -434,9 +478,18 @@ impl Runner {
         Err(JournalError::Conflict.into())
     }
 
-    fn job(&self, id: JobId, item: &Item, request: Request, user: &str, created: i64) -> Job {
+    fn job(
+        &self,
+        id: JobId,
+        item: &Item,
+        request: Request,
+        user: &str,
+        created: i64,
+        order: &Order,
+    ) -> Result<Job, RecoveryError> {
         let parameters = Parameters {
-            machine: self.spec(id, item, &request),
+            machine: self.spec(id, item, &request, order.plan_run)?,
+            plan_run: order.plan_run,
             failover: match &request {
                 Request::TestFailover { .. } => None,
                 Request::TestFailoverCleanup { .. } => item.test_failover.clone(),
@@ -456,7 +509,7 @@ impl Runner {
             message: String::new(),
             error: None,
         };
-        Job {
+        Ok(Job {
             id,
             kind: steps::kind(&parameters.request),
             machine: item.machine,
@@ -473,11 +526,17 @@ impl Runner {
             result: serde_json::to_value(Outcome::default()).unwrap_or_default(),
             error: None,
             restart_of: None,
-        }
+        })
     }
 
-    /// The machine that a failover starts, as the item's settings are now.
-    fn spec(&self, id: JobId, item: &Item, request: &Request) -> Option<MachineSpec> {
+    /// The machine that a failover starts, as the item's settings and the networks are now.
+    fn spec(
+        &self,
+        id: JobId,
+        item: &Item,
+        request: &Request,
+        plan_run: Option<JobId>,
+    ) -> Result<Option<MachineSpec>, RecoveryError> {
         let target = &item.target;
         let (name, nics) = match request {
             Request::TestFailover { network, .. } => (
@@ -487,12 +546,22 @@ impl Runner {
                 ),
                 network.as_ref().unwrap_or(&target.test_nics),
             ),
+<<<<<<< HEAD
             Request::UnplannedFailover { .. }
             | Request::PlannedFailover
             | Request::ChangeRecoveryPoint { .. } => (target.name.clone(), &target.nics),
             _ => return None,
+=======
+            Request::UnplannedFailover { .. } => (target.name.clone(), &target.nics),
+            _ => return Ok(None),
+>>>>>>> main
         };
-        Some(MachineSpec {
+        let mut nics = self.0.parts.journal.resolve_nics(item.machine, nics)??;
+        if matches!(request, Request::TestFailover { .. }) {
+            nics.iter_mut()
+                .for_each(|nic| own_network(nic, plan_run.unwrap_or(id)));
+        }
+        Ok(Some(MachineSpec {
             name,
             folder: self.0.disks.folder(id).join("machine"),
             cpus: target.cpus,
@@ -500,8 +569,8 @@ impl Runner {
             firmware: target.firmware,
             disk_bus: target.disk_bus,
             disks: self.0.disks.attachments(id, &item.disks),
-            nics: nics.clone(),
-        })
+            nics,
+        }))
     }
 
     /// Every operation, with the reason where it is refused.
@@ -651,6 +720,24 @@ impl Runner {
         }
         drop(queue);
         self.0.disks.shut_down();
+    }
+}
+
+/// How an order is given.
+#[derive(Default)]
+struct Order {
+    id: Option<JobId>,
+    plan_run: Option<JobId>,
+    restart_of: Option<JobId>,
+}
+
+/// An isolated network of a test is one of its own, so that two tests at once do not see each other, nor each other's
+/// addresses.
+fn own_network(nic: &mut Nic, of: JobId) {
+    if let Network::Isolated { name, .. } = &mut nic.network {
+        let id = of.0.simple().to_string();
+        name.truncate(NETWORK_NAME_MAX);
+        *name = format!("{name}-{}", &id[id.len() - 12..]);
     }
 }
 

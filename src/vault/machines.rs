@@ -453,12 +453,13 @@ impl Vault {
         })
     }
 
-    /// Revokes all certificates of a machine.
-    pub fn revoke(&self, machine: MachineId) -> Result<(), VaultError> {
+    /// Revokes all certificates of a machine. `revision`: the one that the caller read; None: whatever is stored.
+    pub fn revoke(&self, machine: MachineId, revision: Option<u64>) -> Result<(), VaultError> {
         self.write(|transaction| {
             let now = now_unix_nanos();
             let row =
                 super::machines::machine(transaction, machine)?.ok_or_else(|| unknown_machine(machine))?;
+            unchanged(transaction, machine, revision)?;
             transaction.execute(
                 "UPDATE machines SET revoked = ?2 WHERE id = ?1",
                 params![machine.to_string(), now],

@@ -26,7 +26,8 @@ const DISK_BYTES: u64 = 1 << 20;
 pub fn item() -> Item {
     let nic = |name: &str| Nic {
         mac: None,
-        network: Network::Isolated { name: name.into() },
+        network: Network::isolated(name),
+        address: None,
     };
     Item {
         machine: MachineId::new(),

@@ -73,7 +73,11 @@ fn a_machine_boots_from_a_point_outlives_the_server_and_is_cleaned_up() {
     let network = Network::User { forwards };
     let request = Request::TestFailover {
         point: PointChoice::Latest,
-        network: Some(vec![Nic { mac: None, network }]),
+        network: Some(vec![Nic {
+            mac: None,
+            network,
+            address: None,
+        }]),
     };
     let job = bed.runner().submit(bed.machine, request, "tester").unwrap();
     let job = bed.runner().wait(job, PATIENCE).unwrap();

@@ -27,9 +27,11 @@ fn a_test_failover_starts_a_machine_at_a_point_and_its_cleanup_leaves_nothing() 
     assert_eq!(item.generation, 1, "a test fences nobody");
     let test = item.test_failover.unwrap();
     assert_eq!((test.job, test.point), (job.id, newest.id));
+    let tail = test.job.to_string().split('-').next_back().unwrap().to_owned();
     assert_eq!(
         test.machine.nics[0].network,
-        Network::Isolated { name: "test".into() }
+        Network::isolated(&format!("test-{tail}")),
+        "an isolated network of its own"
     );
     let status = bed.runner().machine_status(bed.machine, true).unwrap().unwrap();
     assert_eq!(status.power, Power::Running);
@@ -71,6 +73,7 @@ fn the_network_of_a_test_can_be_chosen() {
     let nic = Nic {
         mac: None,
         network: Network::User { forwards: Vec::new() },
+        address: None,
     };
     let job = bed.run(Request::TestFailover {
         point: PointChoice::LatestAppConsistent,
@@ -134,6 +137,7 @@ fn an_unplanned_failover_fences_the_source_and_its_commit_ends_the_choice() {
     assert!(matches!(fenced, Err(crate::replica::ReplicaError::Fenced { .. })));
     let real = item.failover.unwrap();
     assert_eq!(real.machine.name, "web1-asr");
+<<<<<<< HEAD
     assert_eq!(
         real.machine.nics[0].network,
         Network::Isolated {
@@ -141,6 +145,14 @@ fn an_unplanned_failover_fences_the_source_and_its_commit_ends_the_choice() {
         }
     );
     assert_eq!(bed.refused(failover()), "CommitPending");
+=======
+    assert_eq!(real.machine.nics[0].network, Network::isolated("production"));
+    assert_eq!(bed.refused(failover()), "AlreadyFailedOver");
+    assert_eq!(
+        bed.refused(test_failover(PointChoice::Latest)),
+        "AlreadyFailedOver"
+    );
+>>>>>>> main
 
     let job = bed.run(Request::Commit);
     assert_eq!(job.state, JobState::Succeeded, "{job:?}");
