@@ -21,13 +21,8 @@ use super::steps::{self, Outcome, Parameters};
 use super::watch::Watch;
 use crate::block::MachineId;
 use crate::replica::Store;
-<<<<<<< HEAD
 use crate::rt::{Report, now_unix_nanos};
-use crate::target::{Compute, MachineSpec, MachineStatus};
-=======
-use crate::rt::now_unix_nanos;
 use crate::target::{Compute, MachineSpec, MachineStatus, Network, Nic};
->>>>>>> main
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -546,15 +541,10 @@ impl Runner {
                 ),
                 network.as_ref().unwrap_or(&target.test_nics),
             ),
-<<<<<<< HEAD
             Request::UnplannedFailover { .. }
             | Request::PlannedFailover
             | Request::ChangeRecoveryPoint { .. } => (target.name.clone(), &target.nics),
-            _ => return None,
-=======
-            Request::UnplannedFailover { .. } => (target.name.clone(), &target.nics),
             _ => return Ok(None),
->>>>>>> main
         };
         let mut nics = self.0.parts.journal.resolve_nics(item.machine, nics)??;
         if matches!(request, Request::TestFailover { .. }) {

@@ -65,14 +65,10 @@ pub use items::{
 };
 pub use jobs::{JobFilter, JobRow};
 pub use live::{Churn, Live, PointMark};
-<<<<<<< HEAD
 pub use machines::{
     CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble,
 };
-=======
-pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
 pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
->>>>>>> main
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use process_server::ServerTrouble;

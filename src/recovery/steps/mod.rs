@@ -152,18 +152,15 @@ pub struct Parameters {
     /// Of a failover that is run again.
     #[serde(default)]
     pub source_is_fenced: bool,
-<<<<<<< HEAD
     /// The failover whose machine is the active one: it runs at the target.
     #[serde(default)]
     pub active: Option<JobId>,
     /// The machine came home by a failback that is not committed yet.
     #[serde(default)]
     pub is_homecoming: bool,
-=======
     /// The run of a recovery plan that gave the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_run: Option<JobId>,
->>>>>>> main
 }
 
 /// What came out so far. A job's `result`.

@@ -401,12 +401,9 @@ fn with_context<T>(
         failover: Some(failover),
         test_succeeded: false,
         source_is_fenced: false,
-<<<<<<< HEAD
         active: None,
         is_homecoming: false,
-=======
         plan_run: None,
->>>>>>> main
     };
     call(&mut steps::Context {
         parts,
