@@ -5,7 +5,7 @@ mod site;
 use hyper::Method;
 use lifeboat::api::client::{Address, Client, ClientError, Trust};
 use lifeboat::recovery::{ActiveLocation, Journal, ProtectionState};
-use lifeboat::vault::{DEFAULT_VAULT, LiveDisk, Role};
+use lifeboat::vault::{DEFAULT_VAULT, HealthError, LiveDisk, Role, ServerTrouble, Severity};
 use serde_json::{Value, json};
 use site::{TestServer, refusal, until};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,6 +24,7 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
     Some(match (method, below) {
         ("get", "/passphrase" | "/join-tokens" | "/registration-keys") => Role::Contributor,
         ("get", "/tokens") => Role::Owner,
+        ("get", "/replicated-items/{item}/target-machine/console") => Role::Operator,
         ("get", _) => Role::Reader,
         // A token for oneself, never above one's own role.
         ("post", "/tokens") => Role::Reader,
@@ -33,6 +34,11 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             "/replicated-items/{item}/test-failover"
             | "/replicated-items/{item}/test-failover-cleanup"
             | "/replicated-items/{item}/unplanned-failover"
+            | "/replicated-items/{item}/planned-failover"
+            | "/replicated-items/{item}/change-recovery-point"
+            | "/replicated-items/{item}/cancel-failover"
+            | "/replicated-items/{item}/reprotect"
+            | "/replicated-items/{item}/failback"
             | "/replicated-items/{item}/commit"
             | "/replicated-items/{item}/resynchronize"
             | "/machines/{machine}/agent-update"
@@ -40,7 +46,11 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             | "/jobs/{job}/restart"
             | "/jobs/{job}/resume",
         ) => Role::Operator,
-        // Infrastructure, protection, policies.
+        ("post", _) if below.starts_with("/recovery-plans/{plan}/") => Role::Operator,
+        // Infrastructure, protection, policies, networks, plans.
+        ("post", "/networks" | "/recovery-plans") => Role::Contributor,
+        ("put", "/networks/{network}" | "/network-mappings" | "/recovery-plans/{plan}") => Role::Contributor,
+        ("delete", "/networks/{network}" | "/recovery-plans/{plan}") => Role::Contributor,
         ("post", "/join-tokens" | "/registration-keys") => Role::Contributor,
         ("delete", "/join-tokens/{token}" | "/registration-keys/{key}") => Role::Contributor,
         ("post", "/passphrase/rotate" | "/replicated-items" | "/policies") => Role::Contributor,
@@ -86,6 +96,9 @@ fn filled(path: &str) -> String {
         .replace("{item}", "nosuch")
         .replace("{user}", "nosuch")
         .replace("{policy}", "nosuch")
+        .replace("{network}", "nosuch")
+        .replace("{plan}", "nosuch")
+        .replace("{run}", "018f0000-0000-7000-8000-000000000000")
 }
 
 fn call(client: &mut Client, method: &str, path: &str) -> u16 {
@@ -118,7 +131,10 @@ fn every_route_keeps_every_role_in_its_bounds() {
         sessions.push((Some(role), server.https(Some(&token))));
     }
     let outsider = server.session("outsider", Role::Reader);
-    server.vault.assign_role("outsider", DEFAULT_VAULT, None).unwrap();
+    server
+        .vault
+        .assign_role("outsider", DEFAULT_VAULT, None, None)
+        .unwrap();
     let mut outsider = server.https(Some(&outsider));
     let once = server
         .vault
@@ -473,6 +489,107 @@ fn what_was_changed_by_another_is_not_overwritten() {
         refusal(root.request(Method::DELETE, &policy, None, &[])),
         (409, "PolicyInUse".to_owned())
     );
+    // Orders to an item, a machine's certificates, a user and the user's role: what was read before is refused each time.
+    let order = format!("{path}/commit");
+    let old = [("if-match", "\"1\"")];
+    assert_ne!(server.vault.item(id).unwrap().revision, 1);
+    assert_eq!(
+        refusal(root.request(Method::POST, &order, Some(&json!({})), &old)),
+        (412, "Changed".to_owned())
+    );
+    let now = root.request(Method::GET, &path, None, &[]).unwrap().etag.unwrap();
+    let admitted = refusal(root.request(Method::POST, &order, Some(&json!({})), &[("if-match", &now)]));
+    assert_eq!(
+        admitted.0, 409,
+        "the state refuses it, the ETag does not: {admitted:?}"
+    );
+    server
+        .vault
+        .create_user("olga", DEFAULT_VAULT, Role::Reader)
+        .unwrap();
+    let user = format!("{V}/users/olga");
+    let role = format!("{V}/role-assignments/olga");
+    let reset = format!("{user}/reset-password");
+    let revoke = format!("{V}/machines/web1/revoke");
+    let machine = format!("{V}/machines/web1");
+    let operator = json!({ "role": "Operator" });
+    for (resource, method, action, body) in [
+        (&user, Method::PUT, &role, Some(&operator)),
+        (&user, Method::POST, &reset, None),
+        (&user, Method::DELETE, &role, None),
+        (&user, Method::DELETE, &user, None),
+        (&machine, Method::POST, &revoke, None),
+    ] {
+        let tag = root
+            .request(Method::GET, resource, None, &[])
+            .unwrap()
+            .etag
+            .unwrap();
+        let mut with = |tag: &str| root.request(method.clone(), action, body, &[("if-match", tag)]);
+        assert_eq!(
+            refusal(with("\"1\"")),
+            (412, "Changed".to_owned()),
+            "{method} {action}"
+        );
+        with(&tag).unwrap();
+        assert_ne!(
+            refusal(with(&tag)).0,
+            409,
+            "{method} {action} is refused as changed or gone"
+        );
+    }
+}
+
+#[test]
+fn an_unhealthy_process_server_takes_no_further_machine() {
+    let server = TestServer::start();
+    server.join("web1");
+    let trouble = |code: &'static str, free_bytes| ServerTrouble {
+        error: HealthError {
+            code,
+            category: "Infrastructure",
+            severity: Severity::Critical,
+            summary: "too much".to_owned(),
+            message: "the processor is 99 % busy".to_owned(),
+            possible_causes: "another program".to_owned(),
+            recommended_action: "see what runs there".to_owned(),
+        },
+        free_bytes,
+    };
+    let mut root = server.root();
+    let path = format!("{V}/replicated-items");
+    let busy = trouble("ProcessServerCpu", None);
+    let no_room = trouble("ProcessServerStore", Some(1));
+    for trouble in [busy, no_room] {
+        server.vault.set_server_troubles(vec![trouble]);
+        let refused = root.post::<Value>(&path, &json!({ "machine": "web1" }));
+        match refused {
+            Err(ClientError::Problem(problem)) => {
+                assert_eq!(
+                    (problem.status, problem.code.as_str()),
+                    (409, "ProcessServerCritical")
+                );
+                assert!(problem.message.contains("99 % busy"), "{problem:?}");
+                assert!(
+                    problem.recommended_action.contains("--accept-critical-server"),
+                    "{problem:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(server.vault.all_items().unwrap().is_empty());
+    }
+    // Little room is none of a machine that fits into it; and a person may want it all the same.
+    server
+        .vault
+        .set_server_troubles(vec![trouble("ProcessServerStore", Some(u64::MAX))]);
+    root.post::<Value>(&path, &json!({ "machine": "web1" })).unwrap();
+    server.join("web2");
+    server
+        .vault
+        .set_server_troubles(vec![trouble("ProcessServerCpu", None)]);
+    let accepting = json!({ "machine": "web2", "acceptCriticalServer": true });
+    root.post::<Value>(&path, &accepting).unwrap();
 }
 
 #[test]
@@ -519,6 +636,44 @@ fn lists_come_in_parts_without_gaps() {
     let events = root.list(&format!("{V}/events?machine=web3"), 100).unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["code"], "MachineJoined");
+    // What is sorted after it was made comes in parts too, the newest first.
+    for _ in 0..5 {
+        root.post::<Value>(&format!("{V}/join-tokens"), &json!({}))
+            .unwrap();
+    }
+    root.request(Method::DELETE, &format!("{V}/join-tokens/2"), None, &[])
+        .unwrap();
+    let mut ids = |query: &str| -> Vec<i64> {
+        let (mut ids, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page: Value = root
+                .get(&format!("{V}/join-tokens?limit=2{query}{cursor}"))
+                .unwrap();
+            ids.extend(
+                page["items"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|row| row["id"].as_i64().unwrap()),
+            );
+            match page["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return ids,
+            }
+        }
+    };
+    assert_eq!(ids(""), [5, 4, 3, 2, 1]);
+    assert_eq!(ids("&sort=id&state=valid"), [1, 3, 4, 5]);
+    assert_eq!(ids("&state=Revoked"), [2]);
+    for list in [
+        "join-tokens",
+        "registration-keys",
+        "health-errors",
+        "alert-deliveries",
+    ] {
+        let wrong = root.get::<Value>(&format!("{V}/{list}?sort=colour"));
+        assert_eq!(refusal(wrong), (400, "InvalidRequest".to_owned()), "{list}");
+    }
 }
 
 #[test]
@@ -568,6 +723,74 @@ fn a_live_view_is_told_what_changes_and_catches_up() {
     drop(stream);
     let mut stream = open(Some("99999999"));
     assert_eq!(next(&mut stream).0, "reset");
+}
+
+/// The machine's console is a socket in its folder; what is written there arrives as frames of a WebSocket, and back.
+fn the_console_is_an_operators_and_of_the_own_page(server: &TestServer, path: &str) {
+    let ask = |who: &str| {
+        format!(
+            "GET {path}/target-machine/console?test=true HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: Upgrade\r\nHost: vault:8443\r\n{who}\r\n"
+        )
+    };
+    let open = |who: &str| -> (u16, UnixStream) {
+        let mut stream = UnixStream::connect(server.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(ask(who).as_bytes()).unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        if head.starts_with("HTTP/1.1 101") {
+            assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        }
+        (head[9..12].parse().unwrap(), stream)
+    };
+    let cookie =
+        |name: &str, role: Role| format!("Cookie: __Host-lifeboat={}\r\n", server.session(name, role));
+    let operator = cookie("console-op", Role::Operator);
+    let own = "Origin: https://vault:8443\r\n";
+    assert_eq!(
+        open(&format!("{operator}{own}")).0,
+        502,
+        "the double serves no console yet"
+    );
+    let spec = server.compute.spec("web1-test");
+    let socket = std::os::unix::net::UnixListener::bind(spec.folder.join("vnc.sock")).unwrap();
+    assert_eq!(open(&operator).0, 403, "no Origin");
+    assert_eq!(
+        open(&format!("{operator}Origin: https://evil.example\r\n")).0,
+        403
+    );
+    let reader = cookie("console-reader", Role::Reader);
+    assert_eq!(open(&format!("{reader}{own}")).0, 403, "a Reader");
+    let (status, mut page) = open(&format!("{operator}{own}"));
+    assert_eq!(status, 101);
+    let (mut guest, _) = socket.accept().unwrap();
+    guest.write_all(b"RFB 003.008\n").unwrap();
+    let mut frame = [0; 14];
+    page.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame, b"\x82\x0cRFB 003.008\n");
+    page.write_all(b"\x82\x84\x01\x02\x03\x04\x71\x70\x6a\x70")
+        .unwrap();
+    let mut typed = [0; 4];
+    guest.read_exact(&mut typed).unwrap();
+    assert_eq!(&typed, b"prit");
+    drop(guest);
+    let mut goodbye = [0; 4];
+    page.read_exact(&mut goodbye).unwrap();
+    assert_eq!((goodbye[0], &goodbye[2..]), (0x88, &1000u16.to_be_bytes()[..]));
+    until("the console is in the audit log", || {
+        let audit = server.vault.audit_log(None, None, None, 1000).unwrap();
+        audit.iter().any(|row| {
+            row.user == "console-op"
+                && row.action.ends_with("/target-machine/console")
+                && row.outcome == "101"
+        })
+    });
 }
 
 #[test]
@@ -624,6 +847,7 @@ fn a_test_failover_runs_is_seen_and_is_cleaned_up() {
         )
         .unwrap();
     assert!(screen.body.starts_with(b"\x89PNG"));
+    the_console_is_an_operators_and_of_the_own_page(&server, &path);
     let again = operator.post::<Value>(&format!("{path}/test-failover"), &order);
     assert_eq!(refusal(again).0, 409);
     let notes = json!({ "notes": "all well" });

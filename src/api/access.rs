@@ -36,6 +36,8 @@ const V: &str = "/api/v1/vaults/{vault}";
 const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/healthz", Need::Nothing),
     ("GET", "/api/v1/openapi.json", Need::Nothing),
+    ("GET", "/api/v1/docs", Need::Nothing),
+    ("GET", "/api/v1/docs.js", Need::Nothing),
     ("POST", "/api/v1/login", Need::Nothing),
     // Nothing secret in them; whoever fetches them knows the server by its public key.
     ("GET", "/install.sh", Need::Nothing),
@@ -129,6 +131,31 @@ const TABLE: &[(&str, &str, Need)] = &[
     ),
     (
         "POST",
+        "+/replicated-items/{item}/planned-failover",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/change-recovery-point",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/cancel-failover",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/reprotect",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/failback",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
         "+/replicated-items/{item}/unplanned-failover",
         Need::Role(Role::Operator),
     ),
@@ -157,6 +184,24 @@ const TABLE: &[(&str, &str, Need)] = &[
         "+/replicated-items/{item}/target-machine/serial-log",
         Need::Role(Role::Reader),
     ),
+    ("GET", "+/networks", Need::Role(Role::Reader)),
+    ("POST", "+/networks", Need::Role(Role::Contributor)),
+    ("GET", "+/networks/{network}", Need::Role(Role::Reader)),
+    ("PUT", "+/networks/{network}", Need::Role(Role::Contributor)),
+    ("DELETE", "+/networks/{network}", Need::Role(Role::Contributor)),
+    ("GET", "+/network-mappings", Need::Role(Role::Reader)),
+    ("PUT", "+/network-mappings", Need::Role(Role::Contributor)),
+    (
+        "GET",
+        "+/replicated-items/{item}/failover-preview",
+        Need::Role(Role::Reader),
+    ),
+    // Whoever sees the console may type there.
+    (
+        "GET",
+        "+/replicated-items/{item}/target-machine/console",
+        Need::Role(Role::Operator),
+    ),
     ("GET", "+/policies", Need::Role(Role::Reader)),
     ("POST", "+/policies", Need::Role(Role::Contributor)),
     ("GET", "+/policies/{policy}", Need::Role(Role::Reader)),
@@ -180,6 +225,7 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", METRICS, Need::User),
     ("GET", "+/users", Need::Role(Role::Reader)),
     ("POST", "+/users", Need::Role(Role::Owner)),
+    ("GET", "+/users/{user}", Need::Role(Role::Reader)),
     ("DELETE", "+/users/{user}", Need::Role(Role::Owner)),
     ("POST", "+/users/{user}/reset-password", Need::Role(Role::Owner)),
     ("PUT", "+/role-assignments/{user}", Need::Role(Role::Owner)),
@@ -279,6 +325,13 @@ fn comes_from_own_page(headers: &HeaderMap) -> bool {
     }
 }
 
+/// A WebSocket begins with a GET, but what follows may change things; and a browser opens one for any page.
+fn only_reads(method: &Method, headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    matches!(*method, Method::GET | Method::HEAD)
+        && !upgrade.is_some_and(|to| to.eq_ignore_ascii_case("websocket"))
+}
+
 fn not_logged_in(message: &str) -> ApiError {
     ApiError::new(
         StatusCode::UNAUTHORIZED,
@@ -329,8 +382,7 @@ async fn identify(
             .await?
     };
     let principal = known.ok_or_else(|| not_logged_in("the session or token is not valid"))?;
-    let safe = matches!(*method, Method::GET | Method::HEAD);
-    if by_cookie && !safe && !comes_from_own_page(headers) {
+    if by_cookie && !only_reads(method, headers) && !comes_from_own_page(headers) {
         return Err(forbidden(
             "CrossSiteRequest",
             format!(
@@ -413,7 +465,7 @@ pub async fn check(
     request.extensions_mut().insert(caller.clone());
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
-    if !matches!(method, Method::GET | Method::HEAD) {
+    if !only_reads(&method, &headers) {
         let action = format!("{method} {}", matched.as_str());
         state.audit(&caller.user, &caller.origin, action, path, response.status());
     }
@@ -441,6 +493,16 @@ mod tests {
         assert!(!comes_from_own_page(&headers));
         headers.insert(header::ORIGIN, HeaderValue::from_static("https://vault:8443"));
         assert!(comes_from_own_page(&headers));
+    }
+
+    #[test]
+    fn a_websocket_is_more_than_reading() {
+        let mut headers = HeaderMap::new();
+        assert!(only_reads(&Method::GET, &headers) && !only_reads(&Method::POST, &headers));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("h2c"));
+        assert!(only_reads(&Method::GET, &headers));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("WebSocket"));
+        assert!(!only_reads(&Method::GET, &headers));
     }
 
     #[test]

@@ -57,7 +57,10 @@ impl Server {
             request.extensions_mut().insert(origin.clone());
             router.clone().oneshot(request.map(Body::new))
         });
-        let mut connection = std::pin::pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = std::pin::pin!(
+            self.http
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        );
         let result = tokio::select! {
             result = connection.as_mut() => result,
             () = self.shutdown.cancelled() => {

@@ -107,9 +107,12 @@ pub trait Handover: Send + Sync {
     fn report(&self, receiver: MachineId, report: ReceiveReport) -> Result<(), Refused>;
 }
 
+/// How the owners of receivers' pins begin.
+pub const RECEIVERS: &str = "receive-";
+
 /// Who holds the pins of the points that a receiver needs.
 pub fn pin_owner(receiver: MachineId) -> String {
-    format!("receive-{receiver}")
+    format!("{RECEIVERS}{receiver}")
 }
 
 /// Lets go of what a receiver held: it is done, or will not go on. Safe to call again.

@@ -2,12 +2,9 @@
 //!
 //! QEMU serves one client at a time, so a connection is made for a question or two and closed again. Its answers are bytes from
 //! outside: lines have a limit, every wait has a deadline.
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use crate::target::connect_unix;
 use serde_json::{Value, json};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -32,31 +29,12 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
-/// A socket in a folder whose path may be longer than a socket's may be.
-fn connect(folder: &Path, name: &str, limit: Duration) -> io::Result<UnixStream> {
-    let folder = File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(folder)?;
-    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    // Also limits the wait for another client to leave.
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(limit))?;
-    rustix::net::connect(&socket, &address)?;
-    Ok(UnixStream::from(socket))
-}
-
 impl Qmp {
     /// `limit`: for all that is asked on this connection together.
     pub fn connect(folder: &Path, socket: &str, limit: Duration) -> Result<Self, QmpError> {
         let mut qmp = Self {
             deadline: Instant::now() + limit,
-            input: BufReader::new(connect(folder, socket, limit)?),
+            input: BufReader::new(connect_unix(&folder.join(socket), limit)?),
         };
         if qmp.line()?.get("QMP").is_none() {
             return Err(invalid("no greeting").into());
