@@ -11,7 +11,7 @@ use super::capture::{
     AlignedBuffer, Batch, CaptureError, CaptureKind, ChangeSource, DiskReader, EbpfSource, ReadError,
     ScanSource, outside,
 };
-use super::freeze::{FreezeError, open_all, sync_all};
+use super::freeze::{FreezeError, Held, open_all, sync_all};
 use super::mounts::{self, FileSystem};
 use super::quiesce::{Quiesce, QuiesceError, Quiesced, Step, Why};
 use super::shipper::Shipper;
@@ -102,6 +102,9 @@ pub struct CycleSettings<'a> {
     pub clock: &'a dyn Fn() -> i64,
     /// Set: the cycle ends at the next chunk, with [`CycleError::Cancelled`]. Nothing is lost by it.
     pub cancel: &'a AtomicBool,
+    /// Where the freeze is kept that a good point was made in: nothing is written behind it. Without: all is thawed when
+    /// the last blocks are read.
+    pub hold: Option<&'a mut Held>,
     /// The point is to be app-consistent, by these hooks. Where that fails it is made all the same, and says why it is less.
     pub quiesce: Option<(&'a Quiesce, Why)>,
 }

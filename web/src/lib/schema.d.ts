@@ -711,6 +711,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/cancel-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes an uncommitted failover or failback back: the machine goes on where it was before. What was written since is
+         *     discarded.
+         */
+        post: operations["cancelFailover"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/change-recovery-point": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Starts the failed-over machine from another point, before the commit. What it wrote since is discarded with its disks;
+         *     the points that were made of it stay until then.
+         */
+        post: operations["changeRecoveryPoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/commit": {
         parameters: {
             query?: never;
@@ -749,6 +789,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/failback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Brings a reprotected machine home: it is stopped at the target, the receiver takes what it wrote last and compares its
+         *     disks as a whole. Only then is it home.
+         */
+        post: operations["failback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/failover-preview": {
         parameters: {
             query?: never;
@@ -760,6 +820,26 @@ export interface paths {
         get: operations["preview"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/planned-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Brings the source to rest, takes what it wrote last, starts the machine at the target and fences the source. Nothing is
+         *     lost, or it does not happen.
+         */
+        post: operations["plannedFailover"];
         delete?: never;
         options?: never;
         head?: never;
@@ -791,13 +871,29 @@ export interface paths {
             cookie?: never;
         };
         /** Recovery points of an item, the newest first. */
-        get: operations["listRecoveryPoints"];
+        get: operations["recoveryPoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/reprotect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
         put?: never;
         /**
-         * Orders a recovery point at once. The agent takes the order with its next heartbeat; the job is over when the point is at the
-         *     target.
+         * Replicates in the other direction from now on. Towards home `lifeboat agent receive` takes the replica; towards the
+         *     target the agent ships again, beginning with a comparison.
          */
-        post: operations["createRecoveryPoint"];
+        post: operations["reprotect"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1400,6 +1496,10 @@ export interface components {
             timeZone: string;
             whatIfBandwidth?: components["schemas"]["BandwidthWhatIf"] | null;
         };
+        ChangeRecoveryPointRequest: {
+            /** @description LatestProcessed, LatestAppConsistent, LatestCrashConsistent, or the id of a point. */
+            recoveryPoint: string;
+        };
         CheckView: {
             message: string;
             name: string;
@@ -1425,13 +1525,6 @@ export interface components {
             kind: components["schemas"]["NetworkKind"];
             /** @description 1 to 32 letters, digits, hyphens and underscores. */
             name: string;
-        };
-        CreatePointRequest: {
-            /**
-             * @description Bring applications to rest first, by the hooks on the machine. Where that fails, a crash-consistent point is made and
-             *     the job fails, naming both the point and the hook.
-             */
-            appConsistent?: boolean;
         };
         CreatePolicyRequest: {
             /**
@@ -1628,7 +1721,8 @@ export interface components {
             error?: components["schemas"]["Reason"] | null;
             id: string;
             /**
-             * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+             * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+             *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
              *     Resynchronize, ChangeDisks
              */
             kind: string;
@@ -1970,7 +2064,8 @@ export interface components {
                 error?: components["schemas"]["Reason"] | null;
                 id: string;
                 /**
-                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+                 *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
                  *     Resynchronize, ChangeDisks
                  */
                 kind: string;
@@ -2126,6 +2221,8 @@ export interface components {
                 computedAt: components["schemas"]["Time"];
                 /** @description A replication session is open. */
                 connected: boolean;
+                /** @description PrimaryToRecovery, RecoveryToPrimary: where replication leads now, or led last. */
+                direction: string;
                 disks: components["schemas"]["ItemDiskView"][];
                 failover?: components["schemas"]["FailoverView"] | null;
                 /** @description Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet. */
@@ -2153,6 +2250,8 @@ export interface components {
                 policy: string;
                 progress?: components["schemas"]["Progress"] | null;
                 protectionState: string;
+                /** @description Machine that takes this one home, from the reprotect to the commit at home. */
+                receiver?: string | null;
                 /** @description Normal, Warning, Critical, None */
                 replicationHealth: string;
                 /**
@@ -2403,6 +2502,8 @@ export interface components {
             computedAt: components["schemas"]["Time"];
             /** @description A replication session is open. */
             connected: boolean;
+            /** @description PrimaryToRecovery, RecoveryToPrimary: where replication leads now, or led last. */
+            direction: string;
             disks: components["schemas"]["ItemDiskView"][];
             failover?: components["schemas"]["FailoverView"] | null;
             /** @description Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet. */
@@ -2430,6 +2531,8 @@ export interface components {
             policy: string;
             progress?: components["schemas"]["Progress"] | null;
             protectionState: string;
+            /** @description Machine that takes this one home, from the reprotect to the commit at home. */
+            receiver?: string | null;
             /** @description Normal, Warning, Critical, None */
             replicationHealth: string;
             /**
@@ -2449,6 +2552,10 @@ export interface components {
             target: components["schemas"]["TargetView"];
             testFailover?: components["schemas"]["FailoverView"] | null;
             testFailoverState: string;
+        };
+        ReprotectRequest: {
+            /** @description The joined machine that takes the disks home, by name or id. Default: the machine itself. */
+            receiver?: string | null;
         };
         ResumeRequest: {
             /** @description What was done or seen; kept with the job. */
@@ -3373,7 +3480,8 @@ export interface operations {
                 /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
                 state?: string;
                 /**
-                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+                 *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
                  *     Resynchronize, ChangeDisks
                  */
                 kind?: string;
@@ -4704,6 +4812,82 @@ export interface operations {
             };
         };
     };
+    cancelFailover: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    changeRecoveryPoint: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeRecoveryPointRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     commitReplicatedItem: {
         parameters: {
             query?: never;
@@ -4778,6 +4962,42 @@ export interface operations {
             };
         };
     };
+    failback: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     preview: {
         parameters: {
             query?: {
@@ -4799,6 +5019,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FailoverPreview"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    plannedFailover: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
                 };
             };
             /** @description An error, with what to do about it */
@@ -4850,7 +5106,7 @@ export interface operations {
             };
         };
     };
-    listRecoveryPoints: {
+    recoveryPoints: {
         parameters: {
             query?: {
                 /** @description AppConsistent, CrashConsistent, Fuzzy */
@@ -4890,12 +5146,14 @@ export interface operations {
             };
         };
     };
-    createRecoveryPoint: {
+    reprotect: {
         parameters: {
             query?: never;
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4905,7 +5163,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["CreatePointRequest"];
+                "application/json": components["schemas"]["ReprotectRequest"];
             };
         };
         responses: {
