@@ -11,6 +11,7 @@ pub mod client;
 mod console;
 mod events;
 mod failover;
+mod groups;
 mod idempotency;
 mod install;
 mod invitations;
@@ -200,7 +201,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Networks"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
+        (name = "Policies"), (name = "Networks"), (name = "Replication groups"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -254,6 +255,10 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(failover::target_machine))
         .routes(routes!(failover::screenshot))
         .routes(routes!(failover::serial_log))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::show, groups::update, groups::remove))
+        .routes(routes!(groups::add_member))
+        .routes(routes!(groups::remove_member))
         .routes(routes!(networks::list, networks::create))
         .routes(routes!(networks::show, networks::update, networks::remove))
         .routes(routes!(networks::mappings, networks::map))

@@ -10,6 +10,7 @@ mod event;
 mod failover;
 mod failure;
 mod job;
+mod group;
 mod join_token;
 mod lab;
 mod login;
@@ -80,6 +81,8 @@ enum Command {
     Capacity(capacity::CapacityArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
+    /// Replication groups: machines that share recovery points
+    Group(group::GroupArgs),
     /// Networks of the target site, and which of them stand for those of the source
     Network(network::NetworkArgs),
     /// Policies, users and replicated items as a file says
@@ -152,6 +155,7 @@ pub fn run() -> u8 {
         Command::Alert(args) => alert::run(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Group(args) => group::run(&args),
         Command::Network(args) => network::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Vaults(args) => vaults::run(&args),
