@@ -248,6 +248,18 @@ fn the_second_never_holds_what_the_first_has_not() {
     }
     let state = group(&site);
     assert_eq!(state["health"], "Normal", "{state:#}");
+    let mut frozen: Vec<f64> = machines
+        .iter()
+        .flat_map(|machine| machine.points(&site))
+        .filter(|point| point["groupPoint"].is_string())
+        .map(|point| point["freezeMs"].as_f64().unwrap())
+        .collect();
+    frozen.sort_by(f64::total_cmp);
+    println!(
+        "each machine frozen: p50 {} ms, max {} ms",
+        frozen[frozen.len() / 2],
+        frozen[frozen.len() - 1]
+    );
     println!(
         "{} shared of {} rounds, {} numbers written; frozen together: p50 {} ms, p99 {} ms",
         state["sharedPoints"],

@@ -371,7 +371,8 @@ impl Round {
         let Ok((absent, this)) = looked.await else {
             return false;
         };
-        let ended = if absent.is_empty() {
+        let tried = absent.is_empty();
+        let ended = if tried {
             let (sender, mut reports) = mpsc::channel(REPORTS_MAX);
             this.groups().state().rounds.insert(this.id, sender);
             let ended = this.steps(&mut reports).await;
@@ -407,7 +408,8 @@ impl Round {
                 tracing::info!(group = %this.group.name, ?troubles, "no shared point");
                 this.vault.with_group_live(&this.group, |live| {
                     live.rounds += 1;
-                    if this.app_consistent {
+                    // Where nobody was asked, nothing was tried.
+                    if this.app_consistent && tried {
                         live.app_tried = Some(now_unix_nanos());
                     }
                     live.failing_since.get_or_insert_with(now_unix_nanos);
