@@ -5,7 +5,7 @@
 use super::identity::{Identity, IdentityError, endpoint};
 use super::ship::{of_status, reason};
 use super::sink::ShipError;
-use crate::rt::now_unix_nanos;
+use crate::rt::{chain, now_unix_nanos};
 use crate::wire::proto::control_client::ControlClient;
 use crate::wire::proto::{EnrolRequest, RenewRequest};
 use crate::wire::tls::{TlsError, fetch_ca};
@@ -146,14 +146,4 @@ fn refused_or_unreachable(status: &tonic::Status) -> JoinError {
             _ => reason(status),
         }),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -148,7 +148,7 @@ impl StateArgs {
 
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
-        let message = daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action) = match error {
             IdentityError::NotJoined(_) => (
                 6,
@@ -178,7 +178,7 @@ impl From<IdentityError> for Failure {
 
 impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
-        let message = daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action): (u8, String, String) = match error {
             JoinError::Refused(refused) => (6, refused.possible_causes, refused.recommended_action),
             JoinError::Identity(error) => return error.into(),
@@ -380,7 +380,7 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
 fn update_failed(error: UpdateError) -> Failure {
     Failure {
         code: 1,
-        message: daemon::chain(&error),
+        message: crate::rt::chain(&error),
         causes: "the folder of the executable or of the agent's state cannot be written".into(),
         action: "make room or writable; the agent is started again with the executable that is there".into(),
     }

@@ -67,7 +67,7 @@ impl FolderArgs {
 
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
-        let message = crate::agent::daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action) = match error {
             BackupError::NotFound(_) => (
                 5,
