@@ -166,6 +166,7 @@ impl Server {
             compute: Arc::new(QemuCompute::new()),
             vms: settings.data_dir.join("vms"),
             source: roster.clone(),
+            report: roster.clone(),
         });
         let server = Self {
             vitals,
@@ -278,7 +279,11 @@ impl Server {
             self.sessions.clone(),
             self.tasks.clone(),
         );
-        let desk = Arc::new(HandoverDesk::new(self.vault.clone()));
+        let desk = Arc::new(HandoverDesk::new(
+            self.vault.clone(),
+            self.store.clone(),
+            self.roster.clone(),
+        ));
         let receive = ReceiveService::new(self.store.clone(), desk);
         let router = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))

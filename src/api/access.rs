@@ -131,6 +131,31 @@ const TABLE: &[(&str, &str, Need)] = &[
     ),
     (
         "POST",
+        "+/replicated-items/{item}/planned-failover",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/change-recovery-point",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/cancel-failover",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/reprotect",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/failback",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
         "+/replicated-items/{item}/unplanned-failover",
         Need::Role(Role::Operator),
     ),

@@ -32,6 +32,10 @@ pub struct ReplicatedItem {
     pub test_failover_state: String,
     /// Primary, Recovery
     pub active_location: String,
+    /// PrimaryToRecovery, RecoveryToPrimary: where replication leads now, or led last.
+    pub direction: String,
+    /// Machine that takes this one home, from the reprotect to the commit at home.
+    pub receiver: Option<String>,
     /// Normal, Warning, Critical, None
     pub replication_health: String,
     /// Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet.
@@ -492,6 +496,11 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         protection_state,
         test_failover_state: format!("{:?}", item.test_failover_state),
         active_location: format!("{:?}", item.active_location),
+        direction: direction(item).to_owned(),
+        receiver: item
+            .reprotect
+            .as_ref()
+            .map(|reprotect| reprotect.receiver.to_string()),
         replication_health: health.word.to_owned(),
         failover_health: failover_health.to_owned(),
         health_errors: health
@@ -532,6 +541,14 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         target: item.target.clone().into(),
         name: row.item.name,
     })
+}
+
+fn direction(item: &crate::recovery::Item) -> &'static str {
+    if item.reprotect.is_some() {
+        "RecoveryToPrimary"
+    } else {
+        "PrimaryToRecovery"
+    }
 }
 
 /// The job just written, and a nudge for who carries it out.

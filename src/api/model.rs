@@ -163,7 +163,8 @@ pub struct TaskView {
 #[schema(as = Job)]
 pub struct JobView {
     pub id: String,
-    /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+    /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+    /// ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
     /// Resynchronize, ChangeDisks
     pub kind: String,
     /// `kind` in words.

@@ -17,6 +17,7 @@ mod machine;
 mod network;
 mod policy;
 mod protect;
+mod receive;
 mod recovery_point;
 mod remote;
 mod replicate;
@@ -98,7 +99,7 @@ enum Command {
     User(user::UserArgs),
     /// API tokens for programs
     Token(user::TokenArgs),
-    /// On the protected machine: join, run, status, doctor, install
+    /// On the protected machine: join, run, status, doctor, install, receive
     #[command(subcommand)]
     Agent(agent::AgentCommand),
     /// A whole site with protected machines on this computer, for trying and for training

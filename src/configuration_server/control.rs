@@ -1,11 +1,12 @@
 //! The control calls of agents: enrol, renew, heartbeat.
 use super::pki::{CLIENT_LIFE, Issued, Pki, PkiError};
 use super::roster::Roster;
-use crate::block::{DiskId, MachineId};
+use crate::block::{DiskId, MachineId, PointId};
 use crate::process_server::{Admission, blocking, caller};
+use crate::recovery::JobId;
 use crate::rt::{executable, now_unix_nanos};
 use crate::vault::{
-    CertificateStatus, DEFAULT_VAULT, Heartbeat, Invites, LiveDisk, Trouble, Vault, VaultError,
+    CertificateStatus, DEFAULT_VAULT, HaltReport, Heartbeat, Invites, LiveDisk, Trouble, Vault, VaultError,
 };
 use crate::wire::proto::control_server::Control;
 use crate::wire::proto::{
@@ -39,7 +40,7 @@ pub struct ControlService {
     pub client_life: Duration,
 }
 
-fn of_vault(error: &VaultError) -> Refused {
+pub(super) fn of_vault(error: &VaultError) -> Refused {
     match error {
         VaultError::Refused(refusal) => Refused::new(
             &refusal.code,
@@ -221,6 +222,7 @@ impl ControlService {
             resync_done: request.resync_done,
             disks: disks.collect(),
             troubles: troubles.collect(),
+            halt: request.halt.as_ref().and_then(halt_report),
         };
         if let Some(report) = &request.update {
             self.vault
@@ -290,7 +292,21 @@ fn as_message(desired: crate::vault::Desired) -> Desired {
         fenced: desired.fenced.is_some(),
         fenced_reason: desired.fenced.unwrap_or_default(),
         update: None,
+        line: desired.line,
+        halt_job: desired
+            .halt
+            .map(|job| job.0.as_bytes().to_vec())
+            .unwrap_or_default(),
     }
+}
+
+/// None: not one that can be understood.
+fn halt_report(report: &crate::wire::proto::HaltReport) -> Option<HaltReport> {
+    Some(HaltReport {
+        job: JobId(uuid::Uuid::from_slice(&report.job_id).ok()?),
+        point: PointId::from_slice(&report.point_id).ok(),
+        error: (!report.error.is_empty()).then(|| short(&report.error)),
+    })
 }
 
 #[tonic::async_trait]

@@ -32,8 +32,14 @@ pub enum JobKind {
     DisableReplication,
     TestFailover,
     TestFailoverCleanup,
+    PlannedFailover,
     UnplannedFailover,
+    ChangeRecoveryPoint,
     CommitFailover,
+    CancelFailover,
+    /// To replicate in the other direction from now on.
+    Reprotect,
+    Failback,
     Resynchronize,
     /// Disks are included or excluded.
     ChangeDisks,

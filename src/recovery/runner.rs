@@ -11,7 +11,7 @@
 //! | a job's gate | a look or a change | nothing |
 use super::admission::{self, Facts};
 use super::changes;
-use super::disks::{Base, Disks, attached};
+use super::disks::{Base, Disks, LineOrder, attached};
 use super::error::{RecoveryError, Refusal, chain};
 use super::job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
 use super::points;
@@ -21,7 +21,7 @@ use super::steps::{self, Outcome, Parameters};
 use super::watch::Watch;
 use crate::block::MachineId;
 use crate::replica::Store;
-use crate::rt::now_unix_nanos;
+use crate::rt::{Report, now_unix_nanos};
 use crate::target::{Compute, MachineSpec, MachineStatus, Network, Nic};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -45,6 +45,8 @@ pub struct Parts {
     /// Folder of the running machines; made when it is missing.
     pub vms: PathBuf,
     pub source: Arc<dyn Source>,
+    /// Hears of the points that are made at the target.
+    pub report: Arc<dyn Report>,
 }
 
 /// Times and numbers that a test wants smaller.
@@ -54,6 +56,12 @@ pub struct Limits {
     pub jobs: usize,
     /// For what is pending at the source; a source that is alive ships a point in seconds.
     pub last_sync: Duration,
+    /// For a source to come to rest, or for the last point of a machine at the target: what is pending is shipped first.
+    pub halt: Duration,
+    /// For a source to say that it stayed at rest: a few heartbeats.
+    pub confirm_rest: Duration,
+    /// For a guest that is asked to shut down; then its power is cut.
+    pub guest_shut_down: Duration,
     /// For a started machine to read its disk: firmware on an emulated, busy CPU takes tens of seconds.
     pub first_read: Duration,
     /// For a started machine to write to its serial port; after that nobody looks any more.
@@ -69,6 +77,9 @@ impl Default for Limits {
         Self {
             jobs: 16,
             last_sync: Duration::from_secs(60),
+            halt: Duration::from_secs(1800),
+            confirm_rest: Duration::from_secs(30),
+            guest_shut_down: Duration::from_secs(60),
             first_read: Duration::from_secs(120),
             first_output: Duration::from_secs(300),
             shut_down: Duration::from_secs(20),
@@ -256,7 +267,35 @@ impl Shared {
                 .count(),
             source_connected: self.parts.source.is_connected(item.machine),
             target_trouble: trouble.as_deref(),
+            receiver_trouble: self.receiver_trouble(item).as_deref(),
         }))
+    }
+
+    fn receiver_trouble(&self, item: &Item) -> Option<String> {
+        item.reprotect.as_ref()?;
+        self.parts.source.receiver_trouble(item.machine)
+    }
+
+    /// What the item's machine writes at the target becomes recovery points. Its disks are being served.
+    pub(super) fn protect_at_target(&self, item: &Item) -> Result<(), JobError> {
+        let Some(failover) = changes::active_machine(item) else {
+            return Ok(());
+        };
+        let disks = attached(&failover.machine)?;
+        let (source, machine) = (self.parts.source.clone(), item.machine);
+        self.disks.protect(
+            failover.job,
+            Base {
+                machine,
+                point: failover.point,
+                disks: &disks,
+            },
+            LineOrder {
+                generation: item.generation,
+                report: self.parts.report.clone(),
+                every: Box::new(move || source.point_interval(machine)),
+            },
+        )
     }
 
     fn base_and_serve(&self, item: &Item, failover: &Failover) -> Result<(), JobError> {
@@ -311,6 +350,9 @@ impl Runner {
                         resumed.troubles.push((item.machine, error));
                     }
                 }
+            }
+            if let Err(error) = self.0.protect_at_target(&item) {
+                resumed.troubles.push((item.machine, error));
             }
         }
         for job in self.0.parts.journal.open_jobs()? {
@@ -397,12 +439,7 @@ impl Runner {
             object: self.0.parts.vms.clone(),
             source,
         })?;
-        let operation = match &request {
-            Request::TestFailover { .. } => Operation::TestFailover,
-            Request::TestFailoverCleanup { .. } => Operation::TestFailoverCleanup,
-            Request::UnplannedFailover { .. } => Operation::UnplannedFailover,
-            Request::Commit => Operation::Commit,
-        };
+        let operation = request.operation();
         for _ in 0..CONFLICTS_MAX {
             let mut item = self.0.parts.journal.item(machine)?;
             self.0
@@ -451,10 +488,12 @@ impl Runner {
             failover: match &request {
                 Request::TestFailover { .. } => None,
                 Request::TestFailoverCleanup { .. } => item.test_failover.clone(),
-                Request::UnplannedFailover { .. } | Request::Commit => item.failover.clone(),
+                _ => item.failover.clone(),
             },
             test_succeeded: item.test_failover_state == TestFailoverState::TestFailoverCompleted,
-            source_is_fenced: item.protection.is_fenced(),
+            source_is_fenced: item.source_is_fenced(),
+            active: changes::active_machine(item).map(|failover| failover.job),
+            is_homecoming: changes::is_homecoming(item),
             request,
         };
         let task = |step: steps::Step| Task {
@@ -474,7 +513,10 @@ impl Runner {
             created_unix_nanos: created,
             started_unix_nanos: None,
             ended_unix_nanos: None,
-            tasks: steps::plan(&parameters.request).into_iter().map(task).collect(),
+            tasks: steps::plan(&parameters.request, parameters.is_homecoming)
+                .into_iter()
+                .map(task)
+                .collect(),
             parameters: serde_json::to_value(parameters).unwrap_or_default(),
             result: serde_json::to_value(Outcome::default()).unwrap_or_default(),
             error: None,
@@ -499,7 +541,9 @@ impl Runner {
                 ),
                 network.as_ref().unwrap_or(&target.test_nics),
             ),
-            Request::UnplannedFailover { .. } => (target.name.clone(), &target.nics),
+            Request::UnplannedFailover { .. }
+            | Request::PlannedFailover
+            | Request::ChangeRecoveryPoint { .. } => (target.name.clone(), &target.nics),
             _ => return Ok(None),
         };
         let mut nics = self.0.parts.journal.resolve_nics(item.machine, nics)??;
@@ -619,6 +663,7 @@ impl Runner {
             .filter(|failover| changes::machines_to_serve(&item).contains(failover))
             .ok_or(RecoveryError::NoMachine)?;
         self.0.base_and_serve(&item, failover).map_err(Refusal::from)?;
+        self.0.protect_at_target(&item).map_err(Refusal::from)?;
         Ok(self.0.parts.compute.start(&failover.machine)?)
     }
 
@@ -691,7 +736,11 @@ fn is_ours(kind: JobKind) -> bool {
         kind,
         JobKind::TestFailover
             | JobKind::TestFailoverCleanup
+            | JobKind::PlannedFailover
             | JobKind::UnplannedFailover
+            | JobKind::ChangeRecoveryPoint
             | JobKind::CommitFailover
+            | JobKind::CancelFailover
+            | JobKind::Failback
     )
 }

@@ -63,7 +63,7 @@ fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
     })
 }
 
-fn item_sql(rest: &str) -> String {
+pub(super) fn item_sql(rest: &str) -> String {
     format!(
         "SELECT items.machine, machines.name, items.revision, items.body, vaults.name, {POLICY}
          FROM items JOIN machines ON machines.id = items.machine JOIN vaults ON vaults.id = machines.vault
@@ -378,8 +378,13 @@ pub fn scenario(kind: JobKind) -> &'static str {
         JobKind::DisableReplication => "Disable replication",
         JobKind::TestFailover => "Test failover",
         JobKind::TestFailoverCleanup => "Test failover cleanup",
+        JobKind::PlannedFailover => "Planned failover",
         JobKind::UnplannedFailover => "Unplanned failover",
+        JobKind::ChangeRecoveryPoint => "Change recovery point",
         JobKind::CommitFailover => "Commit",
+        JobKind::CancelFailover => "Cancel failover",
+        JobKind::Reprotect => "Reprotect",
+        JobKind::Failback => "Failback",
         JobKind::Resynchronize => "Resynchronize",
         JobKind::ChangeDisks => "Change disks",
     }
@@ -409,6 +414,7 @@ fn refuse_disable(item: &Item, open: &[Job]) -> Option<Refusal> {
         usable_points: 0,
         source_connected: false,
         target_trouble: None,
+        receiver_trouble: None,
     };
     admission::admit(Operation::DisableProtection, &facts).err()
 }
@@ -508,6 +514,8 @@ impl Vault {
                 test_failover: None,
                 failover: None,
                 last_successful_test_unix_nanos: None,
+                reprotect: None,
+                line: 0,
             };
             transaction.execute(
                 "UPDATE machines SET generation = ?2 WHERE id = ?1",

@@ -28,6 +28,7 @@ mod live;
 mod machines;
 mod networks;
 mod orders;
+mod reprotect;
 mod policies;
 mod process_server;
 mod rebuild;
@@ -64,12 +65,15 @@ pub use items::{
 };
 pub use jobs::{JobFilter, JobRow};
 pub use live::{Churn, Live, PointMark};
-pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
+pub use machines::{
+    CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble,
+};
 pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use process_server::ServerTrouble;
 pub use rebuild::Adopted;
+pub use reprotect::TASK_COPY_HOME;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
 pub use series::{SeriesRange, SeriesSlot};

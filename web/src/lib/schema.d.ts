@@ -711,6 +711,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/cancel-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes an uncommitted failover or failback back: the machine goes on where it was before. What was written since is
+         *     discarded.
+         */
+        post: operations["cancelFailover"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/change-recovery-point": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Starts the failed-over machine from another point, before the commit. What it wrote since is discarded with its disks;
+         *     the points that were made of it stay until then.
+         */
+        post: operations["changeRecoveryPoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/commit": {
         parameters: {
             query?: never;
@@ -749,6 +789,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/failback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Brings a reprotected machine home: it is stopped at the target, the receiver takes what it wrote last and compares its
+         *     disks as a whole. Only then is it home.
+         */
+        post: operations["failback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/failover-preview": {
         parameters: {
             query?: never;
@@ -760,6 +820,26 @@ export interface paths {
         get: operations["preview"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/planned-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Brings the source to rest, takes what it wrote last, starts the machine at the target and fences the source. Nothing is
+         *     lost, or it does not happen.
+         */
+        post: operations["plannedFailover"];
         delete?: never;
         options?: never;
         head?: never;
@@ -794,6 +874,26 @@ export interface paths {
         get: operations["recoveryPoints"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/reprotect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replicates in the other direction from now on. Towards home `lifeboat agent receive` takes the replica; towards the
+         *     target the agent ships again, beginning with a comparison.
+         */
+        post: operations["reprotect"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1396,6 +1496,10 @@ export interface components {
             timeZone: string;
             whatIfBandwidth?: components["schemas"]["BandwidthWhatIf"] | null;
         };
+        ChangeRecoveryPointRequest: {
+            /** @description LatestProcessed, LatestAppConsistent, LatestCrashConsistent, or the id of a point. */
+            recoveryPoint: string;
+        };
         CheckView: {
             message: string;
             name: string;
@@ -1617,7 +1721,8 @@ export interface components {
             error?: components["schemas"]["Reason"] | null;
             id: string;
             /**
-             * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+             * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+             *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
              *     Resynchronize, ChangeDisks
              */
             kind: string;
@@ -1959,7 +2064,8 @@ export interface components {
                 error?: components["schemas"]["Reason"] | null;
                 id: string;
                 /**
-                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+                 *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
                  *     Resynchronize, ChangeDisks
                  */
                 kind: string;
@@ -2115,6 +2221,8 @@ export interface components {
                 computedAt: components["schemas"]["Time"];
                 /** @description A replication session is open. */
                 connected: boolean;
+                /** @description PrimaryToRecovery, RecoveryToPrimary: where replication leads now, or led last. */
+                direction: string;
                 disks: components["schemas"]["ItemDiskView"][];
                 failover?: components["schemas"]["FailoverView"] | null;
                 /** @description Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet. */
@@ -2142,6 +2250,8 @@ export interface components {
                 policy: string;
                 progress?: components["schemas"]["Progress"] | null;
                 protectionState: string;
+                /** @description Machine that takes this one home, from the reprotect to the commit at home. */
+                receiver?: string | null;
                 /** @description Normal, Warning, Critical, None */
                 replicationHealth: string;
                 /**
@@ -2401,6 +2511,8 @@ export interface components {
             computedAt: components["schemas"]["Time"];
             /** @description A replication session is open. */
             connected: boolean;
+            /** @description PrimaryToRecovery, RecoveryToPrimary: where replication leads now, or led last. */
+            direction: string;
             disks: components["schemas"]["ItemDiskView"][];
             failover?: components["schemas"]["FailoverView"] | null;
             /** @description Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet. */
@@ -2428,6 +2540,8 @@ export interface components {
             policy: string;
             progress?: components["schemas"]["Progress"] | null;
             protectionState: string;
+            /** @description Machine that takes this one home, from the reprotect to the commit at home. */
+            receiver?: string | null;
             /** @description Normal, Warning, Critical, None */
             replicationHealth: string;
             /**
@@ -2447,6 +2561,10 @@ export interface components {
             target: components["schemas"]["TargetView"];
             testFailover?: components["schemas"]["FailoverView"] | null;
             testFailoverState: string;
+        };
+        ReprotectRequest: {
+            /** @description The joined machine that takes the disks home, by name or id. Default: the machine itself. */
+            receiver?: string | null;
         };
         ResumeRequest: {
             /** @description What was done or seen; kept with the job. */
@@ -3371,7 +3489,8 @@ export interface operations {
                 /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
                 state?: string;
                 /**
-                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+                 *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
                  *     Resynchronize, ChangeDisks
                  */
                 kind?: string;
@@ -4706,6 +4825,82 @@ export interface operations {
             };
         };
     };
+    cancelFailover: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    changeRecoveryPoint: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeRecoveryPointRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     commitReplicatedItem: {
         parameters: {
             query?: never;
@@ -4780,6 +4975,42 @@ export interface operations {
             };
         };
     };
+    failback: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     preview: {
         parameters: {
             query?: {
@@ -4801,6 +5032,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FailoverPreview"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    plannedFailover: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
                 };
             };
             /** @description An error, with what to do about it */
@@ -4879,6 +5146,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_RecoveryPoint"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reprotect: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReprotectRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
                 };
             };
             /** @description An error, with what to do about it */
