@@ -18,6 +18,10 @@ struct State {
     resynchronized: u64,
     /// The line that the bits belong to: in another one somebody else wrote in between, a machine at the target.
     line: u64,
+    /// Instant of the last app-consistent point, on the server's clock.
+    app_consistent_unix_nanos: Option<i64>,
+    /// The last order for an app-consistent point that was acted on.
+    app_sync: u64,
 }
 
 impl Kept {
@@ -55,6 +59,21 @@ impl Kept {
 
     pub fn set_resynchronized(&mut self, request: u64) -> io::Result<()> {
         self.state.resynchronized = request;
+        self.save()
+    }
+
+    pub fn app_consistent_unix_nanos(&self) -> Option<i64> {
+        self.state.app_consistent_unix_nanos
+    }
+
+    pub fn app_sync(&self) -> u64 {
+        self.state.app_sync
+    }
+
+    /// An app-consistent point was tried by this order; `made`: its instant, when it became one.
+    pub fn set_app_consistent(&mut self, app_sync: u64, made: Option<i64>) -> io::Result<()> {
+        self.state.app_sync = app_sync;
+        self.state.app_consistent_unix_nanos = made.or(self.state.app_consistent_unix_nanos);
         self.save()
     }
 

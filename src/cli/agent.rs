@@ -31,6 +31,8 @@ pub enum AgentCommand {
     Status(StateArgs),
     /// Check the prerequisites of a protected machine (exit code 3 when one is not met)
     Doctor(DoctorArgs),
+    /// Bring applications to rest for a point: see, try and enable the hooks
+    Quiesce(super::quiesce::QuiesceArgs),
     /// Install the executable and a systemd unit, and start it
     Install(InstallArgs),
     /// Before each start of the service, by the previous executable: bring it back when an update did not prove itself
@@ -53,7 +55,7 @@ pub struct StateArgs {
     state_dir: Option<PathBuf>,
     /// One JSON document on standard output
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Args)]
@@ -99,6 +101,8 @@ pub struct RunArgs {
     /// Longest freeze in milliseconds; the guard thaws then, and no point is made
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     freeze_deadline: u64,
+    #[command(flatten)]
+    hooks: super::quiesce::HookArgs,
     /// Seconds within which the server must have answered an updated agent; else the previous executable comes back
     #[arg(long, default_value_t = 120, hide = true)]
     update_deadline: u64,
@@ -106,6 +110,11 @@ pub struct RunArgs {
 
 #[derive(Args)]
 pub struct DoctorArgs {
+    #[command(flatten)]
+    hooks: super::quiesce::HookArgs,
+    /// Folder of the agent's identity [default: /var/lib/lifeboat-agent as root, else ./lifeboat-agent]
+    #[arg(long, env = "LIFEBOAT_AGENT_STATE")]
+    state_dir: Option<PathBuf>,
     /// Check for these disks only; may be repeated
     #[arg(long = "disk")]
     disks: Vec<PathBuf>,
@@ -138,7 +147,7 @@ pub struct InstallArgs {
 }
 
 impl StateArgs {
-    fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         state_folder(self.state_dir.as_ref())
     }
 }
@@ -224,6 +233,7 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
         AgentCommand::Receive(args) => super::receive::run(&args),
         AgentCommand::Status(args) => status(&args),
         AgentCommand::Doctor(args) => run_doctor(&args),
+        AgentCommand::Quiesce(args) => super::quiesce::run(&args),
         AgentCommand::Install(args) => install(&args),
         AgentCommand::UpdateCheck(args) => {
             let updates = Updates::of(&args.state.folder(), None, args.update_deadline);
@@ -371,10 +381,12 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
         super::until_signalled().await;
         signalled.cancel();
     });
+    let quiesce = args.hooks.settings(&state);
     let settings = AgentSettings {
         state,
         program,
         freeze_deadline: Duration::from_millis(args.freeze_deadline),
+        quiesce,
     };
     tracing::info!(name = %identity.name, server = %identity.server, "agent started");
     crate::rt::supervisor::notify("READY=1");
@@ -454,7 +466,12 @@ fn print_status(status: &Status) {
 fn run_doctor(args: &DoctorArgs) -> Result<(), Failure> {
     let only: Vec<PathBuf> = args.disks.iter().map(absolute).collect();
     let inventory = inventory::take(&only);
-    let checks = doctor::checks(&inventory, &only);
+    let state = StateArgs {
+        state_dir: args.state_dir.clone(),
+        json: args.json,
+    };
+    let quiesce = args.hooks.settings(&state.folder());
+    let checks = doctor::checks(&inventory, &only, &quiesce);
     if args.json {
         say(&json!({ "inventory": inventory, "checks": checks }).to_string());
     } else {
@@ -537,6 +554,18 @@ fn install(args: &InstallArgs) -> Result<(), Failure> {
         }
     }
     say("the agent runs; see: lifeboat agent status");
+    // Not enabled by itself: a hook may hold up an application's writes, and that is its administrator's to decide.
+    let found: Vec<&str> = crate::agent::quiesce::shipped::SHIPPED
+        .iter()
+        .filter(|shipped| shipped.is_useful(Path::new("/")))
+        .map(|shipped| shipped.name)
+        .collect();
+    if !found.is_empty() {
+        eprintln!(
+            "next, for app-consistent recovery points of {}: lifeboat agent quiesce enable",
+            found.join(" and ")
+        );
+    }
     Ok(())
 }
 

@@ -289,6 +289,7 @@ fn as_message(desired: crate::vault::Desired) -> Desired {
         app_consistent_seconds: desired.app_consistent_seconds,
         resync_request: desired.resync_request,
         sync_request: desired.sync_request,
+        app_sync_request: desired.app_sync_request,
         fenced: desired.fenced.is_some(),
         fenced_reason: desired.fenced.unwrap_or_default(),
         update: None,

@@ -124,7 +124,7 @@ impl Vault {
                 ));
             }
             let open = open_jobs_of(transaction, id)?;
-            let in_the_way = |job: &&Job| !matches!(job.kind, JobKind::Resynchronize | JobKind::ChangeDisks);
+            let in_the_way = |job: &&Job| !job.kind.holds_nothing_up();
             if let Some(job) = open.iter().find(in_the_way) {
                 return Err(VaultError::refused(
                     "JobInProgress",

@@ -871,9 +871,13 @@ export interface paths {
             cookie?: never;
         };
         /** Recovery points of an item, the newest first. */
-        get: operations["recoveryPoints"];
+        get: operations["listRecoveryPoints"];
         put?: never;
-        post?: never;
+        /**
+         * Orders a recovery point at once. The agent takes the order with its next heartbeat; the job is over when the point is at the
+         *     target.
+         */
+        post: operations["createRecoveryPoint"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1525,6 +1529,13 @@ export interface components {
             kind: components["schemas"]["NetworkKind"];
             /** @description 1 to 32 letters, digits, hyphens and underscores. */
             name: string;
+        };
+        CreatePointRequest: {
+            /**
+             * @description Bring applications to rest first, by the hooks on the machine. Where that fails, a crash-consistent point is made and
+             *     the job fails, naming both the point and the hook.
+             */
+            appConsistent?: boolean;
         };
         CreatePolicyRequest: {
             /**
@@ -5119,7 +5130,7 @@ export interface operations {
             };
         };
     };
-    recoveryPoints: {
+    listRecoveryPoints: {
         parameters: {
             query?: {
                 /** @description AppConsistent, CrashConsistent, Fuzzy */
@@ -5146,6 +5157,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_RecoveryPoint"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createRecoveryPoint: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreatePointRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
                 };
             };
             /** @description An error, with what to do about it */
