@@ -959,7 +959,7 @@ export interface paths {
         /** Registration keys that were made, without the keys themselves. */
         get: operations["registrationKeys"];
         put?: never;
-        /** Makes a registration key: it lets one server register in this vault, within five days. */
+        /** Makes a registration key: it lets one machine join this vault, within five days, with nothing but its file. */
         post: operations["createRegistrationKey"];
         delete?: never;
         options?: never;
@@ -3057,9 +3057,11 @@ export interface components {
              */
             storedBytes: number;
         };
-        /** @description A registration key, as it is kept in a file until the server that it is for is set up. */
+        /** @description A registration key, as it is kept in a file until the machine that it is for is set up. With all that joining needs. */
         RegistrationKey: {
             caFingerprint: string;
+            /** @description Of the data port, which an agent dials. */
+            dataAddress: string;
             expiresAt: components["schemas"]["Time"];
             /** Format: int64 */
             id: number;
@@ -3070,6 +3072,13 @@ export interface components {
             /** @description Of the vault's HTTPS port. */
             url: string;
             vault: string;
+        };
+        RegistrationKeyRequest: {
+            /**
+             * @description Name or address under which the machine reaches this server; else the one of this call, else the server's own name.
+             * @default null
+             */
+            address?: string | null;
         };
         RenameRequest: {
             /** @description 1 to 63 letters, digits and hyphens; starts and ends with a letter or digit. */
@@ -5941,7 +5950,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RegistrationKeyRequest"] | null;
+            };
+        };
         responses: {
             201: {
                 headers: {
