@@ -22,6 +22,7 @@ use super::status::{Board, DiskLive, Halt};
 use super::update::Updates;
 use super::{inventory, status_socket};
 use crate::block::{Consistency, DiskId};
+use crate::rt::chain;
 use rand::RngExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -775,20 +776,6 @@ fn show(board: &Board, progress: Progress) {
         }
         disk.pending_bytes = progress.pending_bytes;
     }
-}
-
-/// The error with all that caused it, each once.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

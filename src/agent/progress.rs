@@ -1,8 +1,7 @@
 //! The little that an agent must remember over a restart, beside its identity.
 use crate::block::DiskId;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub struct Kept {
@@ -90,11 +89,7 @@ impl Kept {
     }
 
     fn save(&self) -> io::Result<()> {
-        let fresh = self.path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(&self.state)?)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &self.path)
+        crate::rt::write_private(&self.path, &serde_json::to_vec(&self.state)?)
     }
 }
 

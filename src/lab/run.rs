@@ -160,7 +160,7 @@ pub fn run(settings: &LabSettings, stop: &Arc<AtomicBool>) -> Report {
         Ok(()) => report.ok = true,
         Err(error) => {
             let (causes, action) = error.advice();
-            let text = crate::agent::daemon::chain(&error);
+            let text = crate::rt::chain(&error);
             eprintln!("error: {text}\npossible causes: {causes}\nrecommended action: {action}");
             report.error = Some(text);
         }

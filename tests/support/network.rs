@@ -94,6 +94,7 @@ impl Site {
             server: self.address.to_string(),
             fingerprint: self.server().pki.fingerprint().unwrap(),
             passphrase: self.server().pki.passphrase(),
+            vault: None,
             name: name.to_owned(),
             machine_key: format!("key of {name}"),
             disks: vec![disk.to_owned()],
