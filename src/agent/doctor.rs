@@ -131,7 +131,7 @@ fn capture_mode(only: &[PathBuf]) -> Check {
             CheckResult::Warning,
             format!(
                 "not by eBPF, disks are compared instead (scan): {}",
-                super::daemon::chain(&error)
+                crate::rt::chain(&error)
             ),
             "not root, or a kernel without BTF, or with eBPF switched off",
             "run the agent as root on Linux 5.17 or newer; scan reads every disk for every point",
@@ -216,7 +216,7 @@ fn hooks(quiesce: &Quiesce) -> Check {
         Ok(found) => found,
         Err(error) => {
             let (causes, action) = error.advice();
-            return warning(super::daemon::chain(&error), causes, &action);
+            return warning(crate::rt::chain(&error), causes, &action);
         }
     };
     let mut refused: Vec<String> = found

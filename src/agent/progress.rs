@@ -1,8 +1,7 @@
 //! The little that an agent must remember over a restart, beside its identity.
 use crate::block::DiskId;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub struct Kept {
@@ -23,6 +22,8 @@ struct State {
     app_consistent_unix_nanos: Option<i64>,
     /// The last order for an app-consistent point that was acted on.
     app_sync: u64,
+    /// The workload was brought down by hooks, and is to be brought up when the machine may go on.
+    down: bool,
 }
 
 impl Kept {
@@ -63,6 +64,15 @@ impl Kept {
         self.save()
     }
 
+    pub fn is_down(&self) -> bool {
+        self.state.down
+    }
+
+    pub fn set_down(&mut self, down: bool) -> io::Result<()> {
+        self.state.down = down;
+        self.save()
+    }
+
     pub fn app_consistent_unix_nanos(&self) -> Option<i64> {
         self.state.app_consistent_unix_nanos
     }
@@ -79,11 +89,7 @@ impl Kept {
     }
 
     fn save(&self) -> io::Result<()> {
-        let fresh = self.path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(&self.state)?)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &self.path)
+        crate::rt::write_private(&self.path, &serde_json::to_vec(&self.state)?)
     }
 }
 

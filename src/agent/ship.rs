@@ -123,16 +123,7 @@ pub fn of_status(status: &Status) -> ShipError {
 
 /// A status with all that caused it, each once.
 pub fn reason(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
+    crate::rt::chain_from(status.message().to_owned(), std::error::Error::source(status))
 }
 
 impl Shared {

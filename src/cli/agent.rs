@@ -3,6 +3,7 @@ use super::failure::Failure;
 use super::size;
 use super::store::say;
 use crate::agent::daemon::{self, AgentSettings};
+use crate::agent::fence::{self, Fence};
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::join::{self, JoinError, JoinSpec};
 use crate::agent::status::Status;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 #[derive(Subcommand)]
 pub enum AgentCommand {
-    /// Join a configuration server: pins its CA, shows the passphrase, gets a certificate
+    /// Join a configuration server: pins its CA, shows a join token, a registration key or the passphrase, gets a certificate
     #[command(after_help = JOIN_EXAMPLES)]
     Join(JoinArgs),
     /// Replicate by the server's orders until stopped (what the service runs)
@@ -44,6 +45,7 @@ pub enum AgentCommand {
 
 const JOIN_EXAMPLES: &str = "Examples:
   lifeboat agent join --server dr.example:9443 --fingerprint sha256:4c1f... --passphrase-file pass
+  lifeboat agent join --registration-key-file key.json
   LIFEBOAT_PASSPHRASE=... lifeboat agent join --server dr.example --fingerprint sha256:4c1f... --name web1
 The server prints its fingerprint and where its passphrase is when it starts, and with: lifeboat server passphrase";
 
@@ -62,17 +64,23 @@ pub struct JoinArgs {
     #[command(flatten)]
     state: StateArgs,
     /// Configuration server, HOST or HOST:PORT of its data port
-    #[arg(long)]
-    server: String,
+    #[arg(long, required_unless_present = "registration_key_file")]
+    server: Option<String>,
     /// Fingerprint of the server's CA (sha256:...)
-    #[arg(long)]
-    fingerprint: String,
+    #[arg(long, required_unless_present = "registration_key_file")]
+    fingerprint: Option<String>,
     /// File that holds the passphrase; else LIFEBOAT_PASSPHRASE or LIFEBOAT_JOIN_TOKEN is read from the environment
     #[arg(long, conflicts_with = "token_file")]
     passphrase_file: Option<PathBuf>,
     /// File that holds a join token
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// File that `lifeboat vault registration-key --out` made; it says also which server and which vault
+    #[arg(long, conflicts_with_all = ["passphrase_file", "token_file"])]
+    registration_key_file: Option<PathBuf>,
+    /// Vault to join [default: that of the token or key; with the passphrase: default]
+    #[arg(long)]
+    vault: Option<String>,
     /// Do nothing when this machine has joined this very server already
     #[arg(long)]
     keep: bool,
@@ -96,6 +104,13 @@ pub struct RunArgs {
     freeze_deadline: u64,
     #[command(flatten)]
     hooks: super::quiesce::HookArgs,
+    /// Folder of the hooks that keep the workload down on a machine that was failed over, and bring it up again
+    #[arg(long, value_name = "FOLDER", env = "LIFEBOAT_FENCE_DIR", default_value = fence::DEFAULT_FOLDER)]
+    fence_dir: PathBuf,
+    /// Seconds that each call of such a hook may take
+    #[arg(long, value_name = "SECONDS", env = "LIFEBOAT_FENCE_TIMEOUT", default_value_t = fence::DEFAULT_TIMEOUT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    fence_timeout: u64,
     /// Seconds within which the server must have answered an updated agent; else the previous executable comes back
     #[arg(long, default_value_t = 120, hide = true)]
     update_deadline: u64,
@@ -158,7 +173,7 @@ pub(super) fn state_folder(given: Option<&PathBuf>) -> PathBuf {
 
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
-        let message = daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action) = match error {
             IdentityError::NotJoined(_) => (
                 6,
@@ -188,7 +203,7 @@ impl From<IdentityError> for Failure {
 
 impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
-        let message = daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action): (u8, String, String) = match error {
             JoinError::Refused(refused) => (6, refused.possible_causes, refused.recommended_action),
             JoinError::Identity(error) => return error.into(),
@@ -246,11 +261,33 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 fn join(args: &JoinArgs) -> Result<(), Failure> {
     let folder = args.state.folder();
-    if args.keep && has_joined(&folder, &args.fingerprint) {
+    let key = args
+        .registration_key_file
+        .as_deref()
+        .map(registration_key)
+        .transpose()?;
+    // clap sees to it that either the flags or the file are there; what is said twice is taken from the flags.
+    let of_key = |field: &str| {
+        key.as_ref()
+            .and_then(|key| key[field].as_str())
+            .map(str::to_owned)
+    };
+    let fingerprint = args
+        .fingerprint
+        .clone()
+        .or_else(|| of_key("caFingerprint"))
+        .unwrap_or_default();
+    let server = args
+        .server
+        .clone()
+        .or_else(|| of_key("dataAddress"))
+        .unwrap_or_default();
+    if args.keep && has_joined(&folder, &fingerprint) {
         say("this machine has joined this server already");
         return Ok(());
     }
     let passphrase = match args.passphrase_file.as_ref().or(args.token_file.as_ref()) {
+        None if key.is_some() => of_key("key").unwrap_or_default(),
         Some(path) => {
             std::fs::read_to_string(path).map_err(|error| super::failure::on_file("read", path, error))?
         }
@@ -266,14 +303,15 @@ fn join(args: &JoinArgs) -> Result<(), Failure> {
                     .into(),
             })?,
     };
-    let server = if args.server.contains(':') {
-        args.server.clone()
+    let server = if server.contains(':') {
+        server
     } else {
-        format!("{}:9443", args.server)
+        format!("{server}:9443")
     };
     let spec = JoinSpec {
         server,
-        fingerprint: args.fingerprint.clone(),
+        fingerprint,
+        vault: args.vault.clone(),
         passphrase,
         name: args.name.clone().unwrap_or_else(inventory::host_name),
         machine_key: args
@@ -300,6 +338,23 @@ fn join(args: &JoinArgs) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// The document that the server made.
+fn registration_key(path: &Path) -> Result<serde_json::Value, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| super::failure::on_file("read", path, error))?;
+    let key: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let whole = |key: &serde_json::Value| {
+        ["key", "dataAddress", "caFingerprint"]
+            .iter()
+            .all(|field| key[*field].is_string())
+    };
+    key.filter(whole).ok_or_else(|| Failure {
+        code: 2,
+        message: format!("{} is no file of a registration key", path.display()),
+        causes: "another file was named, or it was not copied whole".into(),
+        action: "make one on the server: lifeboat vault registration-key --out FILE".into(),
+    })
 }
 
 /// With a certificate that has not ended.
@@ -335,11 +390,15 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
         signalled.cancel();
     });
     let quiesce = args.hooks.settings(&state);
+    let mut fence = Fence::new(identity.name.clone());
+    fence.folder = std::path::absolute(&args.fence_dir).unwrap_or_else(|_| args.fence_dir.clone());
+    fence.timeout = Duration::from_secs(args.fence_timeout);
     let settings = AgentSettings {
         state,
         program,
         freeze_deadline: Duration::from_millis(args.freeze_deadline),
         quiesce,
+        fence,
     };
     tracing::info!(name = %identity.name, server = %identity.server, "agent started");
     crate::rt::supervisor::notify("READY=1");
@@ -354,7 +413,7 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
 fn update_failed(error: UpdateError) -> Failure {
     Failure {
         code: 1,
-        message: daemon::chain(&error),
+        message: crate::rt::chain(&error),
         causes: "the folder of the executable or of the agent's state cannot be written".into(),
         action: "make room or writable; the agent is started again with the executable that is there".into(),
     }

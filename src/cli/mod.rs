@@ -16,6 +16,7 @@ mod lab;
 mod login;
 mod machine;
 mod network;
+mod plan;
 mod policy;
 mod protect;
 mod receive;
@@ -81,6 +82,8 @@ enum Command {
     Capacity(capacity::CapacityArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
+    /// Recovery plans: machines in groups, with what is done before and after; tests and failovers of all of them
+    Plan(plan::PlanArgs),
     /// Replication groups: machines that share recovery points
     Group(group::GroupArgs),
     /// Networks of the target site, and which of them stand for those of the source
@@ -155,6 +158,7 @@ pub fn run() -> u8 {
         Command::Alert(args) => alert::run(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Group(args) => group::run(&args),
         Command::Network(args) => network::run(&args),
         Command::Apply(args) => apply::run(&args),

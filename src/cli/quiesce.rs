@@ -1,13 +1,13 @@
 //! `lifeboat agent quiesce`: the hooks that bring applications to rest, on the protected machine.
 use super::failure::Failure;
 use super::store::say;
-use crate::agent::daemon::chain;
 use crate::agent::identity::Identity;
 use crate::agent::quiesce::shipped::{self, SHIPPED, Shipped};
 use crate::agent::quiesce::{
     DEFAULT_FOLDER, DEFAULT_HOLD, DEFAULT_TIMEOUT, Quiesce, QuiesceError, Step, Why,
 };
 use crate::agent::{inventory, mounts};
+use crate::rt::chain;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::{Path, PathBuf};
