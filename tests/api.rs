@@ -19,6 +19,13 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
     if (method, path) == ("post", "/api/v1/vaults") {
         return Some(Role::Owner);
     }
+    if path == "/api/v1/backups" {
+        return Some(if method == "get" {
+            Role::Reader
+        } else {
+            Role::Contributor
+        });
+    }
     let below = path.strip_prefix("/api/v1/vaults/{vault}")?;
     let last = below.rsplit('/').next().unwrap_or_default();
     Some(match (method, below) {
