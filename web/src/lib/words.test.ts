@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import { needs } from './attention';
 import roles from './roles.json';
 import { formOf, parseForwards, targetOf } from './target';
-import { jobTone, operation, primaryOperation, roleRefusal, type Item, type Job, type Machine, type Target } from './words';
+import { operation, primaryOperation } from './operations';
+import { jobTone, roleRefusal, type Item, type Job, type Machine, type Target } from './words';
 
 const item = (changes: Partial<Item>) => ({
   id: 'i', name: 'web1', healthErrors: [], protectionState: 'Protected', testFailoverState: 'None', failoverHealth: 'Normal', replicationHealth: 'Normal',
