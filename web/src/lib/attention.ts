@@ -1,7 +1,6 @@
 /** What needs a person now, from what the server says; the gravest first. Pure. */
-import { count } from './format';
-import { words } from './format';
-import type { Item, Job, Machine } from './words';
+import { count, sentence, words } from './format';
+import type { Item, Job, Machine, Server } from './words';
 
 export interface Need {
   key: string;
@@ -14,8 +13,16 @@ export interface Need {
 
 const DAY = 86_400_000;
 
-export function needs(items: Item[], machines: Machine[], jobs: Job[], now: number): Need[] {
+export function needs(items: Item[], machines: Machine[], jobs: Job[], servers: Server[], now: number): Need[] {
   const found: Need[] = [];
+  for (const server of servers) {
+    for (const alarm of server.alarms) {
+      found.push({
+        key: `alarm-${server.name}-${alarm.code}`, tone: alarm.severity === 'Critical' ? 'crit' : 'warn', title: `${server.name}: ${alarm.message}`,
+        text: sentence(alarm.recommendedAction), action: 'See the server', address: '/servers',
+      });
+    }
+  }
   for (const item of items) {
     const page = `/items/${item.name}`;
     for (const error of item.healthErrors) {

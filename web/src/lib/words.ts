@@ -7,6 +7,7 @@ export type Item = Schemas['ReplicatedItem'];
 export type Job = Schemas['Job'];
 export type Event = Schemas['Event'];
 export type Machine = Schemas['Machine'];
+export type Server = Schemas['ServerFacts'];
 export type Policy = Schemas['Policy'];
 export type Point = Schemas['RecoveryPoint'];
 export type Target = Schemas['TargetView'];
