@@ -151,10 +151,13 @@ impl Server {
         tasks.spawn(reconciler.run(stop.clone()));
         let dispatcher = Dispatcher { vault: vault.clone() };
         tasks.spawn(dispatcher.run(stop.clone()));
-        let watched = pki.clone();
+        let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));
+        tasks.spawn(vitals.clone().run(stop.clone()));
+        let (watched, ringing) = (pki.clone(), vitals.clone());
         let watch = SiteWatch {
             vault: vault.clone(),
             store: store.clone(),
+            alarms: Arc::new(move || ringing.now().troubles()),
             certificate_days: Arc::new(move || days_left(&watched.chain_pem)),
         };
         tasks.spawn(watch.run(stop.clone()));
@@ -164,9 +167,8 @@ impl Server {
             compute: Arc::new(QemuCompute::new()),
             vms: settings.data_dir.join("vms"),
             source: roster.clone(),
+            report: roster.clone(),
         });
-        let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));
-        tasks.spawn(vitals.clone().run(stop.clone()));
         let backups = Arc::new(Backups::of(store.root(), pki.vault_key.clone()));
         let server = Self {
             vitals,
@@ -200,6 +202,10 @@ impl Server {
 
     async fn resume(&self) {
         let runner = self.runner.clone();
+        let vms = std::path::absolute(self.data_dir.join("vms"));
+        if let Ok(vms) = vms {
+            let _ = tokio::task::spawn_blocking(move || crate::target::network::resume(&vms)).await;
+        }
         match tokio::task::spawn_blocking(move || runner.resume()).await {
             Ok(Ok(resumed)) => {
                 for (machine, trouble) in &resumed.troubles {
@@ -278,7 +284,11 @@ impl Server {
             self.sessions.clone(),
             self.tasks.clone(),
         );
-        let desk = Arc::new(HandoverDesk::new(self.vault.clone()));
+        let desk = Arc::new(HandoverDesk::new(
+            self.vault.clone(),
+            self.store.clone(),
+            self.roster.clone(),
+        ));
         let receive = ReceiveService::new(self.store.clone(), desk);
         let router = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))

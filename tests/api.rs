@@ -5,7 +5,7 @@ mod site;
 use hyper::Method;
 use lifeboat::api::client::{Address, Client, ClientError, Trust};
 use lifeboat::recovery::{ActiveLocation, Journal, ProtectionState};
-use lifeboat::vault::{DEFAULT_VAULT, LiveDisk, Role};
+use lifeboat::vault::{DEFAULT_VAULT, HealthError, LiveDisk, Role, ServerTrouble, Severity};
 use serde_json::{Value, json};
 use site::{TestServer, refusal, until};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -41,6 +41,11 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             "/replicated-items/{item}/test-failover"
             | "/replicated-items/{item}/test-failover-cleanup"
             | "/replicated-items/{item}/unplanned-failover"
+            | "/replicated-items/{item}/planned-failover"
+            | "/replicated-items/{item}/change-recovery-point"
+            | "/replicated-items/{item}/cancel-failover"
+            | "/replicated-items/{item}/reprotect"
+            | "/replicated-items/{item}/failback"
             | "/replicated-items/{item}/commit"
             | "/replicated-items/{item}/resynchronize"
             | "/machines/{machine}/agent-update"
@@ -48,7 +53,11 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             | "/jobs/{job}/restart"
             | "/jobs/{job}/resume",
         ) => Role::Operator,
-        // Infrastructure, protection, policies.
+        ("post", _) if below.starts_with("/recovery-plans/{plan}/") => Role::Operator,
+        // Infrastructure, protection, policies, networks, plans.
+        ("post", "/networks" | "/recovery-plans") => Role::Contributor,
+        ("put", "/networks/{network}" | "/network-mappings" | "/recovery-plans/{plan}") => Role::Contributor,
+        ("delete", "/networks/{network}" | "/recovery-plans/{plan}") => Role::Contributor,
         ("post", "/join-tokens" | "/registration-keys") => Role::Contributor,
         ("delete", "/join-tokens/{token}" | "/registration-keys/{key}") => Role::Contributor,
         ("post", "/passphrase/rotate" | "/replicated-items" | "/policies") => Role::Contributor,
@@ -94,6 +103,9 @@ fn filled(path: &str) -> String {
         .replace("{item}", "nosuch")
         .replace("{user}", "nosuch")
         .replace("{policy}", "nosuch")
+        .replace("{network}", "nosuch")
+        .replace("{plan}", "nosuch")
+        .replace("{run}", "018f0000-0000-7000-8000-000000000000")
 }
 
 fn call(client: &mut Client, method: &str, path: &str) -> u16 {
@@ -126,7 +138,10 @@ fn every_route_keeps_every_role_in_its_bounds() {
         sessions.push((Some(role), server.https(Some(&token))));
     }
     let outsider = server.session("outsider", Role::Reader);
-    server.vault.assign_role("outsider", DEFAULT_VAULT, None).unwrap();
+    server
+        .vault
+        .assign_role("outsider", DEFAULT_VAULT, None, None)
+        .unwrap();
     let mut outsider = server.https(Some(&outsider));
     let once = server
         .vault
@@ -481,6 +496,107 @@ fn what_was_changed_by_another_is_not_overwritten() {
         refusal(root.request(Method::DELETE, &policy, None, &[])),
         (409, "PolicyInUse".to_owned())
     );
+    // Orders to an item, a machine's certificates, a user and the user's role: what was read before is refused each time.
+    let order = format!("{path}/commit");
+    let old = [("if-match", "\"1\"")];
+    assert_ne!(server.vault.item(id).unwrap().revision, 1);
+    assert_eq!(
+        refusal(root.request(Method::POST, &order, Some(&json!({})), &old)),
+        (412, "Changed".to_owned())
+    );
+    let now = root.request(Method::GET, &path, None, &[]).unwrap().etag.unwrap();
+    let admitted = refusal(root.request(Method::POST, &order, Some(&json!({})), &[("if-match", &now)]));
+    assert_eq!(
+        admitted.0, 409,
+        "the state refuses it, the ETag does not: {admitted:?}"
+    );
+    server
+        .vault
+        .create_user("olga", DEFAULT_VAULT, Role::Reader)
+        .unwrap();
+    let user = format!("{V}/users/olga");
+    let role = format!("{V}/role-assignments/olga");
+    let reset = format!("{user}/reset-password");
+    let revoke = format!("{V}/machines/web1/revoke");
+    let machine = format!("{V}/machines/web1");
+    let operator = json!({ "role": "Operator" });
+    for (resource, method, action, body) in [
+        (&user, Method::PUT, &role, Some(&operator)),
+        (&user, Method::POST, &reset, None),
+        (&user, Method::DELETE, &role, None),
+        (&user, Method::DELETE, &user, None),
+        (&machine, Method::POST, &revoke, None),
+    ] {
+        let tag = root
+            .request(Method::GET, resource, None, &[])
+            .unwrap()
+            .etag
+            .unwrap();
+        let mut with = |tag: &str| root.request(method.clone(), action, body, &[("if-match", tag)]);
+        assert_eq!(
+            refusal(with("\"1\"")),
+            (412, "Changed".to_owned()),
+            "{method} {action}"
+        );
+        with(&tag).unwrap();
+        assert_ne!(
+            refusal(with(&tag)).0,
+            409,
+            "{method} {action} is refused as changed or gone"
+        );
+    }
+}
+
+#[test]
+fn an_unhealthy_process_server_takes_no_further_machine() {
+    let server = TestServer::start();
+    server.join("web1");
+    let trouble = |code: &'static str, free_bytes| ServerTrouble {
+        error: HealthError {
+            code,
+            category: "Infrastructure",
+            severity: Severity::Critical,
+            summary: "too much".to_owned(),
+            message: "the processor is 99 % busy".to_owned(),
+            possible_causes: "another program".to_owned(),
+            recommended_action: "see what runs there".to_owned(),
+        },
+        free_bytes,
+    };
+    let mut root = server.root();
+    let path = format!("{V}/replicated-items");
+    let busy = trouble("ProcessServerCpu", None);
+    let no_room = trouble("ProcessServerStore", Some(1));
+    for trouble in [busy, no_room] {
+        server.vault.set_server_troubles(vec![trouble]);
+        let refused = root.post::<Value>(&path, &json!({ "machine": "web1" }));
+        match refused {
+            Err(ClientError::Problem(problem)) => {
+                assert_eq!(
+                    (problem.status, problem.code.as_str()),
+                    (409, "ProcessServerCritical")
+                );
+                assert!(problem.message.contains("99 % busy"), "{problem:?}");
+                assert!(
+                    problem.recommended_action.contains("--accept-critical-server"),
+                    "{problem:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(server.vault.all_items().unwrap().is_empty());
+    }
+    // Little room is none of a machine that fits into it; and a person may want it all the same.
+    server
+        .vault
+        .set_server_troubles(vec![trouble("ProcessServerStore", Some(u64::MAX))]);
+    root.post::<Value>(&path, &json!({ "machine": "web1" })).unwrap();
+    server.join("web2");
+    server
+        .vault
+        .set_server_troubles(vec![trouble("ProcessServerCpu", None)]);
+    let accepting = json!({ "machine": "web2", "acceptCriticalServer": true });
+    root.post::<Value>(&path, &accepting).unwrap();
 }
 
 #[test]
@@ -527,6 +643,44 @@ fn lists_come_in_parts_without_gaps() {
     let events = root.list(&format!("{V}/events?machine=web3"), 100).unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["code"], "MachineJoined");
+    // What is sorted after it was made comes in parts too, the newest first.
+    for _ in 0..5 {
+        root.post::<Value>(&format!("{V}/join-tokens"), &json!({}))
+            .unwrap();
+    }
+    root.request(Method::DELETE, &format!("{V}/join-tokens/2"), None, &[])
+        .unwrap();
+    let mut ids = |query: &str| -> Vec<i64> {
+        let (mut ids, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page: Value = root
+                .get(&format!("{V}/join-tokens?limit=2{query}{cursor}"))
+                .unwrap();
+            ids.extend(
+                page["items"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|row| row["id"].as_i64().unwrap()),
+            );
+            match page["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return ids,
+            }
+        }
+    };
+    assert_eq!(ids(""), [5, 4, 3, 2, 1]);
+    assert_eq!(ids("&sort=id&state=valid"), [1, 3, 4, 5]);
+    assert_eq!(ids("&state=Revoked"), [2]);
+    for list in [
+        "join-tokens",
+        "registration-keys",
+        "health-errors",
+        "alert-deliveries",
+    ] {
+        let wrong = root.get::<Value>(&format!("{V}/{list}?sort=colour"));
+        assert_eq!(refusal(wrong), (400, "InvalidRequest".to_owned()), "{list}");
+    }
 }
 
 #[test]

@@ -57,6 +57,7 @@ impl Site {
             progress: &mut |_| (),
             clock: &lifeboat::rt::now_unix_nanos,
             cancel: &AtomicBool::new(false),
+            hold: None,
         };
         cycle::run(
             std::slice::from_mut(disk),

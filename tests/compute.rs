@@ -208,10 +208,12 @@ fn conforms_on(bus: DiskBus) {
         Nic {
             mac: None,
             network: Network::User { forwards: Vec::new() },
+            address: None,
         },
         Nic {
             mac: Some("02:00:00:00:00:07".into()),
             network: Network::IsolatedUser { forwards: Vec::new() },
+            address: None,
         },
     ];
     conforms(&machine, &server);
@@ -355,7 +357,8 @@ fn uefi_boots_writes_a_file_and_reaches_the_isolated_network() {
     if root {
         machine.spec.nics.push(Nic {
             mac: None,
-            network: Network::Isolated { name: name.clone() },
+            network: Network::isolated(&name),
+            address: None,
         });
     }
     machine.compute.prepare(&machine.spec).unwrap();
@@ -464,12 +467,14 @@ fn ports_lead_into_a_user_network_and_are_known_after_a_restart() {
             network: Network::User {
                 forwards: vec![forward(80), forward(22)],
             },
+            address: None,
         },
         Nic {
             mac: None,
             network: Network::IsolatedUser {
                 forwards: vec![forward(443)],
             },
+            address: None,
         },
     ];
     let forwards = machine.start().forwards;
@@ -492,7 +497,8 @@ fn an_isolated_network_lives_as_long_as_a_machine_is_in_it() {
     let name = format!("compute-{}", std::process::id());
     let isolated = Nic {
         mac: None,
-        network: Network::Isolated { name: name.clone() },
+        network: Network::isolated(&name),
+        address: None,
     };
     if support::lacks_root() {
         let mut machine = Machine::new(folders[0].path());

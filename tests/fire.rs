@@ -491,6 +491,7 @@ fn under_fire(kind: Kind) {
             progress: &mut |_| (),
             clock: &lifeboat::rt::now_unix_nanos,
             cancel: &AtomicBool::new(false),
+            hold: None,
         };
         let report = match cycle::run(&mut disks, &mut writer, &mut reserve, &mut settings) {
             Ok(report) => report,

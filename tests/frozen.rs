@@ -74,6 +74,7 @@ fn run_cycle(
         progress: &mut |_| (),
         clock: &lifeboat::rt::now_unix_nanos,
         cancel: &AtomicBool::new(false),
+        hold: None,
     };
     cycle::run(std::slice::from_mut(disk), &mut writer, reserve, &mut settings)
 }

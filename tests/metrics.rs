@@ -158,7 +158,7 @@ fn figures_need_a_login_and_show_what_it_may_read() {
         .request(hyper::Method::GET, "/metrics", None, &[]);
     assert_eq!(refusal(nobody).0, 401);
     let outsider = server.session("olga", Role::Reader);
-    server.vault.assign_role("olga", "default", None).unwrap();
+    server.vault.assign_role("olga", "default", None, None).unwrap();
     let text = metrics(&mut server.https(Some(&outsider)));
     assert!(
         text.contains("lifeboat_build_info") && !text.contains("web1"),

@@ -10,7 +10,7 @@ use super::capture::{
     AlignedBuffer, Batch, CaptureError, CaptureKind, ChangeSource, DiskReader, EbpfSource, ReadError,
     ScanSource, outside,
 };
-use super::freeze::{FreezeError, open_all, sync_all};
+use super::freeze::{FreezeError, Held, open_all, sync_all};
 use super::mounts::{self, FileSystem};
 use super::shipper::Shipper;
 use super::sink::{DIGESTS_MAX, ShipError, Sink};
@@ -99,6 +99,9 @@ pub struct CycleSettings<'a> {
     pub clock: &'a dyn Fn() -> i64,
     /// Set: the cycle ends at the next chunk, with [`CycleError::Cancelled`]. Nothing is lost by it.
     pub cancel: &'a AtomicBool,
+    /// Where the freeze is kept that a good point was made in: nothing is written behind it. Without: all is thawed when
+    /// the last blocks are read.
+    pub hold: Option<&'a mut Held>,
 }
 
 /// What the cycle does with a disk at this moment.

@@ -8,18 +8,18 @@
 //! each time up to a limit, and opens the next one; what was not acknowledged is still marked. A crash of the agent leaves
 //! pinned maps that the next one takes up.
 use super::capture::{self, CaptureError};
-use super::cycle::{self, CycleError, CycleSettings, Phase, Progress, ProtectedDisk, Reserve};
-use super::freeze::FreezeError;
+use super::cycle::{self, CycleError, CycleReport, CycleSettings, Phase, Progress, ProtectedDisk, Reserve};
+use super::freeze::{FreezeError, Held};
 use super::heartbeat::Heart;
 use super::identity::Identity;
 use super::orders::{OrderBook, Orders};
 use super::progress::Kept;
 use super::ship::{Session, SessionSpec, ShipCounters};
 use super::sink::ShipError;
-use super::status::{Board, DiskLive};
+use super::status::{Board, DiskLive, Halt};
 use super::update::Updates;
 use super::{inventory, status_socket};
-use crate::block::DiskId;
+use crate::block::{Consistency, DiskId};
 use rand::RngExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 const COPIES_COUNTED_FROM: u32 = 1;
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A machine at rest is thawed by the server's word, or by the end of the agent; this is for when nobody ever says it.
+const REST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 /// How long a cycle looks for a quiet moment of file systems that cannot be frozen.
 const QUIET_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -99,6 +101,7 @@ pub fn run_updatable(
         board,
         counters,
         identities,
+        held: Held::default(),
     };
     // An agent whose replication ended must not go on beating as if all were well: whoever runs it starts it anew.
     let over = stop.clone().drop_guard();
@@ -129,6 +132,8 @@ struct Replication {
     board: Board,
     counters: Arc<ShipCounters>,
     identities: tokio::sync::watch::Receiver<Identity>,
+    /// The machine is at rest for a planned failover.
+    held: Held,
 }
 
 /// Why work ended.
@@ -154,6 +159,9 @@ impl Replication {
                     "keep its workload down here; reprotect it from the target site",
                 ),
                 None => self.board.over(&["Fenced"]),
+            }
+            if orders.fenced.is_none() && orders.halt.is_none() {
+                self.go_on();
             }
             if !orders.protect || orders.fenced.is_some() {
                 let mut status = self.board.change();
@@ -208,7 +216,7 @@ impl Replication {
             return Stopped::Failed;
         };
         let resync = orders.resync_request;
-        if self.kept.resynchronized() != resync {
+        if self.kept.resynchronized() != resync || self.kept.line() != orders.line {
             disks.iter_mut().for_each(ProtectedDisk::resynchronize);
         }
         let spec = SessionSpec {
@@ -350,9 +358,14 @@ impl Replication {
                 disks.iter_mut().for_each(ProtectedDisk::resynchronize);
             }
             let compared = copied < COPIES_COUNTED_FROM || self.kept.resynchronized() != resync;
-            match self.cycle(disks, session, &mut reserve, !compared) {
-                Ok(()) => {
+            match self.cycle(disks, session, &mut reserve, !compared, None) {
+                Ok(_) => {
                     copied += 1;
+                    if self.kept.line() != orders.line
+                        && let Err(error) = self.kept.set_line(orders.line)
+                    {
+                        tracing::warn!(%error, "the agent's state could not be kept");
+                    }
                     if self.kept.resynchronized() != resync {
                         if let Err(error) = self.kept.set_resynchronized(resync) {
                             tracing::warn!(%error, "the agent's state could not be kept");
@@ -368,10 +381,15 @@ impl Replication {
                 }
                 Err(error) => self.skipped(&error),
             }
+            if let Some(job) = now.halt {
+                return self.halt(job, disks, session, &mut reserve);
+            }
             self.board.change().phase = "waiting for the next point".to_owned();
             // As the policy is at that moment: a shorter interval counts from now on, not from the next point on.
             let next = |orders: &Orders| began + orders.every;
-            let woken = |orders: &Orders| orders.sync_request != sync || orders.resync_request != resync;
+            let woken = |orders: &Orders| {
+                orders.sync_request != sync || orders.resync_request != resync || orders.halt.is_some()
+            };
             // Looked at between naps, so that an ended session is seen before the next point is due.
             while !session.has_ended() {
                 let Some(orders) = self.book.now() else {
@@ -395,6 +413,55 @@ impl Replication {
         }
     }
 
+    /// Brings the machine to rest: its file systems stand still from its last point on, until the server says that it is
+    /// elsewhere, or that it may go on.
+    fn halt(
+        &mut self,
+        job: [u8; 16],
+        disks: &mut [ProtectedDisk],
+        session: &mut Session,
+        reserve: &mut Reserve,
+    ) -> Stopped {
+        self.board.change().phase = "coming to rest".to_owned();
+        let mut held = Held::default();
+        let made = self.cycle(disks, session, reserve, true, Some(&mut held));
+        let (point, error) = match &made {
+            Ok(report) if report.consistency > Consistency::Fuzzy => (Some(report.point), None),
+            Ok(report) => (None, Some(format!("it does not come to rest: {}", report.note))),
+            Err(CycleError::Cancelled) => return Stopped::Orders,
+            Err(error) => (None, Some(chain(error))),
+        };
+        if point.is_some() {
+            self.held = held;
+            tracing::warn!(
+                "this machine is at rest for a planned failover: its protected file systems are frozen"
+            );
+        }
+        {
+            let mut status = self.board.change();
+            status.halt = Some(Halt { job, point, error });
+            status.phase = "at rest for a planned failover".to_owned();
+        }
+        self.board.tell_at_once();
+        // The agent lives on what it holds in memory now: whatever it wrote to a frozen file system would stop it.
+        while self
+            .book
+            .wait(Instant::now() + Duration::from_secs(3600), |orders| {
+                orders.halt != Some(job)
+            })
+            && self.book.now().is_some_and(|orders| orders.halt == Some(job))
+        {}
+        Stopped::Orders
+    }
+
+    /// The order to rest was taken back.
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.held).is_frozen() {
+            tracing::info!("the file systems are thawed: the machine goes on");
+        }
+        self.board.change().halt = None;
+    }
+
     /// `counts`: what is shipped are changes, not a first copy or a comparison.
     fn cycle(
         &self,
@@ -402,19 +469,25 @@ impl Replication {
         session: &mut Session,
         reserve: &mut Reserve,
         counts: bool,
-    ) -> Result<(), CycleError> {
+        hold: Option<&mut Held>,
+    ) -> Result<CycleReport, CycleError> {
         let cancel = self.book.cancel();
         let board = self.board.clone();
         let mut progress = |progress: Progress| show(&board, progress);
         let clock = || self.book.clock().now();
         let mut settings = CycleSettings {
             guard: self.settings.program.clone(),
-            freeze_deadline: self.settings.freeze_deadline,
+            freeze_deadline: if hold.is_some() {
+                REST_DEADLINE
+            } else {
+                self.settings.freeze_deadline
+            },
             quiet_patience: QUIET_PATIENCE,
             witness: None,
             progress: &mut progress,
             clock: &clock,
             cancel: &cancel,
+            hold,
         };
         let report = cycle::run(disks, session, reserve, &mut settings)?;
         self.board.over(&["PointSkipped"]);
@@ -430,7 +503,8 @@ impl Replication {
             disk.pending_bytes = 0;
             disk.done_bytes = disk.total_bytes;
         }
-        Ok(())
+        drop(status);
+        Ok(report)
     }
 
     /// No point this time, nothing lost.

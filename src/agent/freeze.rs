@@ -233,6 +233,21 @@ impl Drop for Frozen {
     }
 }
 
+/// A freeze that outlasts its point: what was in the point is all that the file systems hold. Ends when it is dropped, when
+/// the agent ends, or at the guard's deadline.
+#[derive(Debug, Default)]
+pub struct Held(Option<Frozen>);
+
+impl Held {
+    pub(super) fn keep(&mut self, frozen: Frozen) {
+        self.0 = Some(frozen);
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 /// What the guard process does; arguments: deadline in milliseconds, mount points.
 pub fn guard_main(mut args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
     let deadline = args

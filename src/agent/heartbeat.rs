@@ -72,6 +72,7 @@ impl Heart {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(period) => {}
+                () = self.board.is_urgent() => {}
             }
         }
     }
@@ -153,6 +154,7 @@ impl Heart {
             troubles: status.trouble_messages(),
             generation: status.generation,
             resync_done: status.resynchronized,
+            halt: status.halt_message(),
             update: self.updates.as_ref().and_then(Updates::report),
         };
         let reply = ControlClient::new(channel)

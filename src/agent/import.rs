@@ -82,6 +82,7 @@ pub fn import(
         },
         clock: &crate::rt::now_unix_nanos,
         cancel: &AtomicBool::new(false),
+        hold: None,
     };
     let report = cycle::run(&mut scanned, &mut writer, &mut Reserve::new()?, &mut settings)?;
     Ok(Imported {

@@ -83,7 +83,8 @@ fn found() -> Vec<PathBuf> {
     devices
 }
 
-fn disk(device: &Path) -> Option<DiskFacts> {
+/// One disk or image file; None for what is neither, or cannot be read.
+pub(super) fn disk(device: &Path) -> Option<DiskFacts> {
     let meta = std::fs::metadata(device).ok()?;
     let path = std::fs::canonicalize(device).ok()?;
     if !meta.file_type().is_block_device() {

@@ -13,6 +13,7 @@ pub mod join;
 pub mod mounts;
 mod orders;
 pub mod progress;
+pub mod receive;
 pub mod ship;
 mod shipper;
 pub mod sink;

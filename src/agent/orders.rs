@@ -14,8 +14,12 @@ pub struct Orders {
     pub disks: Vec<(DiskId, String, u64)>,
     pub every: Duration,
     pub resync_request: u64,
+    /// Another one than before: somebody else wrote to the replica in between.
+    pub line: u64,
     pub sync_request: u64,
     pub fenced: Option<String>,
+    /// Bring the machine to rest for this job of the server, and keep it there.
+    pub halt: Option<[u8; 16]>,
 }
 
 impl Orders {
@@ -36,8 +40,10 @@ impl Orders {
                 .collect(),
             every: Duration::from_secs(u64::from(desired.crash_consistent_seconds.max(1))),
             resync_request: desired.resync_request,
+            line: desired.line,
             sync_request: desired.sync_request,
             fenced: desired.fenced.then_some(desired.fenced_reason),
+            halt: desired.halt_job.as_slice().try_into().ok(),
         }
     }
 

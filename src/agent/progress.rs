@@ -17,6 +17,8 @@ struct State {
     tracked: Vec<DiskId>,
     /// The last order to resynchronize that was carried out.
     resynchronized: u64,
+    /// The line that the bits belong to: in another one somebody else wrote in between, a machine at the target.
+    line: u64,
 }
 
 impl Kept {
@@ -36,6 +38,15 @@ impl Kept {
 
     pub fn resynchronized(&self) -> u64 {
         self.state.resynchronized
+    }
+
+    pub fn line(&self) -> u64 {
+        self.state.line
+    }
+
+    pub fn set_line(&mut self, line: u64) -> io::Result<()> {
+        self.state.line = line;
+        self.save()
     }
 
     pub fn set_tracked(&mut self, disks: Vec<DiskId>) -> io::Result<()> {

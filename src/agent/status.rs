@@ -1,9 +1,10 @@
 //! What the agent is doing, for the heartbeat and for `lifeboat agent status`.
-use crate::block::DiskId;
+use crate::block::{DiskId, PointId};
 use crate::wire::proto;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -22,6 +23,19 @@ pub struct Status {
     pub last_freeze_micros: Option<u32>,
     /// The last order to resynchronize that was carried out.
     pub resynchronized: u64,
+    /// An order to come to rest that is being followed.
+    #[serde(skip)]
+    pub halt: Option<Halt>,
+}
+
+/// How far the machine is on its way to rest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Halt {
+    /// The server's job.
+    pub job: [u8; 16],
+    /// It is at rest, and this point holds all that it wrote.
+    pub point: Option<PointId>,
+    pub error: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,11 +61,26 @@ pub struct Trouble {
 }
 
 #[derive(Clone, Default)]
-pub struct Board(Arc<Mutex<Status>>);
+pub struct Board(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    status: Mutex<Status>,
+    urgent: Notify,
+}
 
 impl Board {
     pub fn change(&self) -> MutexGuard<'_, Status> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something that the server waits for: the next heartbeat is due at once.
+    pub fn tell_at_once(&self) {
+        self.0.urgent.notify_one();
+    }
+
+    pub async fn is_urgent(&self) {
+        self.0.urgent.notified().await;
     }
 
     pub fn now(&self) -> Status {
@@ -99,6 +128,18 @@ impl Status {
                 changed_bytes: disk.changed_bytes,
             })
             .collect()
+    }
+
+    pub fn halt_message(&self) -> Option<proto::HaltReport> {
+        let halt = self.halt.as_ref()?;
+        Some(proto::HaltReport {
+            job_id: halt.job.to_vec(),
+            point_id: halt
+                .point
+                .map(|point| point.as_bytes().to_vec())
+                .unwrap_or_default(),
+            error: halt.error.clone().unwrap_or_default(),
+        })
     }
 
     pub fn trouble_messages(&self) -> Vec<proto::Trouble> {

@@ -96,6 +96,17 @@ fn try_once(
         look.quiet = disk.source.is_quiet(&disk.excluded);
     }
     let any_still = frozen.as_ref().is_some_and(Frozen::any_still);
+    // What is written behind the point would be lost: held only where it is one.
+    let good = result.is_ok()
+        && !disks
+            .iter()
+            .zip(&looks)
+            .any(|(disk, look)| fault(disk, look).is_some());
+    if let Some(hold) = settings.hold.as_mut().filter(|_| good)
+        && let Some(frozen) = frozen.take()
+    {
+        hold.keep(frozen);
+    }
     let thawed = frozen.as_mut().map(Frozen::end).transpose();
     tell(settings, Moment::Thawed);
     drop((urgent, frozen));

@@ -5,6 +5,7 @@
 //! message is sent by a task of its own with a time limit, at most `AT_ONCE_MAX` together and one per channel.
 mod mail;
 mod message;
+mod ringing;
 mod watch;
 mod webhook;
 

@@ -1,11 +1,13 @@
 //! Looks once a minute at what is of the site and not of one machine: room in the store and its trend, certificates.
+use super::ringing::Ringing;
 use crate::replica::Store;
 use crate::rt::now_unix_nanos;
 use crate::vault::{
-    HealthError, Severity, StoreSample, Vault, VaultError, age, growth_rate, seconds_until_full,
+    HealthError, ServerTrouble, Severity, StoreSample, Vault, VaultError, age, growth_rate,
+    seconds_until_full,
 };
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const PERIOD: Duration = Duration::from_secs(60);
@@ -20,6 +22,8 @@ const CERTIFICATE_DAYS_CRITICAL: i64 = 7;
 pub struct SiteWatch {
     pub vault: Vault,
     pub store: Store,
+    /// What rings at the process server now, and the room in its store where that rings.
+    pub alarms: Arc<dyn Fn() -> Vec<ServerTrouble> + Send + Sync>,
     /// Days until the server's own certificate ends.
     pub certificate_days: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
 }
@@ -27,7 +31,7 @@ pub struct SiteWatch {
 impl SiteWatch {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let this = Arc::new(self);
+        let this = Arc::new((self, Mutex::new(Ringing::default())));
         let mut tick = tokio::time::interval(PERIOD);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -36,14 +40,19 @@ impl SiteWatch {
                 _ = tick.tick() => {}
             }
             let round = this.clone();
-            let looked = tokio::task::spawn_blocking(move || round.round()).await;
+            let looked = tokio::task::spawn_blocking(move || {
+                round
+                    .0
+                    .round(&mut round.1.lock().unwrap_or_else(PoisonError::into_inner))
+            })
+            .await;
             if let Ok(Err(error)) = looked {
                 tracing::warn!(%error, "the site was not looked at");
             }
         }
     }
 
-    fn round(&self) -> Result<(), VaultError> {
+    fn round(&self, ringing: &mut Ringing) -> Result<(), VaultError> {
         self.vault.look_at_certificates()?;
         let now_unix = now_unix_nanos() / 1_000_000_000;
         let mut errors = Vec::new();
@@ -67,7 +76,17 @@ impl SiteWatch {
             Err(error) => tracing::warn!(%error, "the room in the store is unknown"),
         }
         errors.extend((self.certificate_days)().and_then(certificate_ends));
+        let alarms = (self.alarms)();
+        let (on, keeping_out) = ringing.look(
+            Instant::now(),
+            alarms.iter().map(|alarm| alarm.error.clone()).collect(),
+        );
+        errors.extend(on);
         self.vault.set_site_errors(errors);
+        let keeps_out =
+            |alarm: &ServerTrouble| keeping_out.iter().any(|error| error.code == alarm.error.code);
+        self.vault
+            .set_server_troubles(alarms.into_iter().filter(keeps_out).collect());
         Ok(())
     }
 }

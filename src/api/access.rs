@@ -36,6 +36,8 @@ const V: &str = "/api/v1/vaults/{vault}";
 const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/healthz", Need::Nothing),
     ("GET", "/api/v1/openapi.json", Need::Nothing),
+    ("GET", "/api/v1/docs", Need::Nothing),
+    ("GET", "/api/v1/docs.js", Need::Nothing),
     ("POST", "/api/v1/login", Need::Nothing),
     // Nothing secret in them; whoever fetches them knows the server by its public key.
     ("GET", "/install.sh", Need::Nothing),
@@ -132,6 +134,31 @@ const TABLE: &[(&str, &str, Need)] = &[
     ),
     (
         "POST",
+        "+/replicated-items/{item}/planned-failover",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/change-recovery-point",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/cancel-failover",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/reprotect",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/failback",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
         "+/replicated-items/{item}/unplanned-failover",
         Need::Role(Role::Operator),
     ),
@@ -158,6 +185,18 @@ const TABLE: &[(&str, &str, Need)] = &[
     (
         "GET",
         "+/replicated-items/{item}/target-machine/serial-log",
+        Need::Role(Role::Reader),
+    ),
+    ("GET", "+/networks", Need::Role(Role::Reader)),
+    ("POST", "+/networks", Need::Role(Role::Contributor)),
+    ("GET", "+/networks/{network}", Need::Role(Role::Reader)),
+    ("PUT", "+/networks/{network}", Need::Role(Role::Contributor)),
+    ("DELETE", "+/networks/{network}", Need::Role(Role::Contributor)),
+    ("GET", "+/network-mappings", Need::Role(Role::Reader)),
+    ("PUT", "+/network-mappings", Need::Role(Role::Contributor)),
+    (
+        "GET",
+        "+/replicated-items/{item}/failover-preview",
         Need::Role(Role::Reader),
     ),
     // Whoever sees the console may type there.
@@ -189,6 +228,7 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", METRICS, Need::User),
     ("GET", "+/users", Need::Role(Role::Reader)),
     ("POST", "+/users", Need::Role(Role::Owner)),
+    ("GET", "+/users/{user}", Need::Role(Role::Reader)),
     ("DELETE", "+/users/{user}", Need::Role(Role::Owner)),
     ("POST", "+/users/{user}/reset-password", Need::Role(Role::Owner)),
     ("PUT", "+/role-assignments/{user}", Need::Role(Role::Owner)),

@@ -1,18 +1,20 @@
 //! Alert settings, their test, the delivery log, and the health errors that are on.
 use super::access::Caller;
-use super::model::{Named, Page, Paging, Reason, Time, etag, if_match};
+use super::lists::{Sort, is};
+use super::model::{Named, Page, Paging, Reason, Time, etag, if_match, oldest_first};
 use super::problem::ApiError;
 use super::{ApiState, RequestId};
 use crate::alerts;
 use crate::vault::{
-    AlertSettings, Channel, Delivery, DeliveryState, EmailSettings, KnownAlertSettings, MailSecurity, Secret,
-    Severity, WebhookSettings,
+    AlertSettings, Channel, Delivery, DeliveryFilter, DeliveryState, EmailSettings, KnownAlertSettings,
+    MailSecurity, Secret, Severity, WebhookSettings,
 };
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -432,18 +434,46 @@ impl From<Delivery> for AlertDelivery {
     }
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DeliveryQuery {
+    /// `email` or `webhook:NAME`
+    pub channel: Option<String>,
+    /// Alert, Test
+    pub kind: Option<String>,
+    /// Pending, Delivered, Failed, Cancelled
+    pub state: Option<String>,
+    /// -createdAt (default): the newest first; createdAt: the oldest first.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
 /// What was sent and what waits to be sent, the newest first.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/alert-deliveries", tag = "Alerts", params(Paging),
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/alert-deliveries", tag = "Alerts", params(DeliveryQuery),
     responses((status = 200, body = Page<AlertDelivery>)))]
 pub async fn deliveries(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
-    Query(paging): Query<Paging>,
+    Query(query): Query<DeliveryQuery>,
 ) -> Result<Json<Page<AlertDelivery>>, ApiError> {
-    let (limit, before) = (paging.limit()?, paging.after_parsed()?);
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
+    let (limit, after) = (paging.limit()?, paging.after_parsed()?);
+    let filter = DeliveryFilter {
+        channel: query.channel,
+        kind: query.kind,
+        state: query.state,
+        oldest_first: oldest_first(query.sort.as_deref(), "createdAt")?,
+    };
     let page = state
         .run(move |state| {
-            let rows = state.vault.deliveries(&vault, before, limit + 1)?;
+            let rows = state.vault.deliveries(&vault, &filter, after, limit + 1)?;
             Page::of(rows, limit, |row| row.number.to_string(), |row| Ok(row.into()))
         })
         .await?;
@@ -465,17 +495,45 @@ pub struct OpenHealthErrorView {
     pub since: Time,
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct HealthErrorQuery {
+    /// Only of this machine, by name or id.
+    pub machine: Option<String>,
+    /// Only this code.
+    pub code: Option<String>,
+    /// Information, Warning, Critical
+    pub severity: Option<String>,
+    /// -severity (default): the worst first, of these the oldest; severity, since, code; with a `-` before it the other way
+    /// round.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
 /// Health errors of all machines and of the site, the worst first.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/health-errors", tag = "Alerts",
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/health-errors", tag = "Alerts", params(HealthErrorQuery),
     responses((status = 200, body = Page<OpenHealthErrorView>)))]
 pub async fn health_errors(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
+    Query(query): Query<HealthErrorQuery>,
 ) -> Result<Json<Page<OpenHealthErrorView>>, ApiError> {
+    let sort = Sort::of(
+        Some(query.sort.as_deref().unwrap_or("-severity")),
+        &["severity", "since", "code"],
+    )?;
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
     let errors = state
         .run(move |state| Ok(state.vault.open_health_errors(&vault)?))
         .await?;
-    let items = errors
+    let views = errors
         .into_iter()
         .map(|error| OpenHealthErrorView {
             code: error.code,
@@ -490,9 +548,29 @@ pub async fn health_errors(
             recommended_action: error.recommended_action,
             since: Time(error.since_unix_nanos),
         })
+        .filter(|error| {
+            let of = error.machine.as_ref();
+            (query.machine.is_none()
+                || of.is_some_and(|machine| {
+                    is(&machine.name, query.machine.as_deref()) || is(&machine.id, query.machine.as_deref())
+                }))
+                && is(&error.code, query.code.as_deref())
+                && is(&format!("{:?}", error.severity), query.severity.as_deref())
+        })
         .collect();
-    Ok(Json(Page {
-        items,
-        next_cursor: None,
-    }))
+    let id = |error: &OpenHealthErrorView| {
+        let machine = error.machine.as_ref().map(|machine| machine.id.as_str());
+        format!("{} {}", error.code, machine.unwrap_or_default())
+    };
+    let key = |error: &OpenHealthErrorView, field: &str| match field {
+        // Not by the alphabet. The order is turned round as a whole, so the time is counted backwards.
+        "severity" => json!(format!(
+            "{} {:020}",
+            error.severity as u8,
+            i64::MAX - error.since.0
+        )),
+        "since" => json!(error.since),
+        _ => json!(error.code),
+    };
+    Ok(Json(sort.page_by(views, &paging, id, key)?))
 }

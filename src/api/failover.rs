@@ -138,6 +138,108 @@ pub async fn unplanned_failover(
         .await
 }
 
+/// Brings the source to rest, takes what it wrote last, starts the machine at the target and fences the source. Nothing is
+/// lost, or it does not happen.
+#[utoipa::path(post, path = "/api/v1/vaults/{vault}/replicated-items/{item}/planned-failover", tag = "Failover",
+    responses((status = 202, body = Accepted)))]
+pub async fn planned_failover(
+    State(state): State<ApiState>,
+    Path((vault, item)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Accepted, ApiError> {
+    state
+        .run(move |state| submit(state, &vault, &item, Request::PlannedFailover, &caller))
+        .await
+}
+
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeRecoveryPointRequest {
+    /// LatestProcessed, LatestAppConsistent, LatestCrashConsistent, or the id of a point.
+    pub recovery_point: String,
+}
+
+/// Starts the failed-over machine from another point, before the commit. What it wrote since is discarded with its disks;
+/// the points that were made of it stay until then.
+#[utoipa::path(post, path = "/api/v1/vaults/{vault}/replicated-items/{item}/change-recovery-point", tag = "Failover",
+    request_body = ChangeRecoveryPointRequest, responses((status = 202, body = Accepted)))]
+pub async fn change_recovery_point(
+    State(state): State<ApiState>,
+    Path((vault, item)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+    Json(request): Json<ChangeRecoveryPointRequest>,
+) -> Result<Accepted, ApiError> {
+    let point = point_choice(&request.recovery_point)?;
+    state
+        .run(move |state| {
+            let request = Request::ChangeRecoveryPoint { point };
+            submit(state, &vault, &item, request, &caller)
+        })
+        .await
+}
+
+/// Takes an uncommitted failover or failback back: the machine goes on where it was before. What was written since is
+/// discarded.
+#[utoipa::path(post, path = "/api/v1/vaults/{vault}/replicated-items/{item}/cancel-failover", tag = "Failover",
+    responses((status = 202, body = Accepted)))]
+pub async fn cancel_failover(
+    State(state): State<ApiState>,
+    Path((vault, item)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Accepted, ApiError> {
+    state
+        .run(move |state| submit(state, &vault, &item, Request::CancelFailover, &caller))
+        .await
+}
+
+/// Brings a reprotected machine home: it is stopped at the target, the receiver takes what it wrote last and compares its
+/// disks as a whole. Only then is it home.
+#[utoipa::path(post, path = "/api/v1/vaults/{vault}/replicated-items/{item}/failback", tag = "Failover",
+    responses((status = 202, body = Accepted)))]
+pub async fn failback(
+    State(state): State<ApiState>,
+    Path((vault, item)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Accepted, ApiError> {
+    state
+        .run(move |state| submit(state, &vault, &item, Request::Failback, &caller))
+        .await
+}
+
+#[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReprotectRequest {
+    /// The joined machine that takes the disks home, by name or id. Default: the machine itself.
+    #[serde(default)]
+    pub receiver: Option<String>,
+}
+
+/// Replicates in the other direction from now on. Towards home `lifeboat agent receive` takes the replica; towards the
+/// target the agent ships again, beginning with a comparison.
+#[utoipa::path(post, path = "/api/v1/vaults/{vault}/replicated-items/{item}/reprotect", tag = "Failover",
+    request_body = ReprotectRequest, responses((status = 202, body = Accepted)))]
+pub async fn reprotect(
+    State(state): State<ApiState>,
+    Path((vault, item)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+    Json(request): Json<ReprotectRequest>,
+) -> Result<Accepted, ApiError> {
+    state
+        .run(move |state| {
+            let machine = find(state, &vault, &item)?.item.machine;
+            admit(state, machine, Operation::ReverseReplicate)?;
+            let receiver = request
+                .receiver
+                .as_deref()
+                .map(|name| state.vault.find_machine(&vault, name))
+                .transpose()?
+                .map(|row| row.id);
+            let job = state.vault.reprotect(machine, receiver, &caller.user, None)?;
+            accepted(state, job)
+        })
+        .await
+}
+
 /// Ends the choice of the recovery point: the machine at the target is the machine from now on.
 #[utoipa::path(post, path = "/api/v1/vaults/{vault}/replicated-items/{item}/commit", tag = "Failover",
     responses((status = 202, body = Accepted)))]
@@ -151,15 +253,16 @@ pub async fn commit(
         .await
 }
 
-/// Whether a comparison is legal now.
-pub(super) fn admit_resynchronize(
+/// Whether an operation is legal now that the vault itself takes.
+pub(super) fn admit(
     state: &ApiState,
     machine: crate::block::MachineId,
+    operation: Operation,
 ) -> Result<(), ApiError> {
     let allowed = state.runner.allowed(machine)?;
     let refusal = allowed
         .into_iter()
-        .find(|(operation, _)| *operation == Operation::RepairReplication)
+        .find(|(known, _)| *known == operation)
         .and_then(|(_, refusal)| refusal);
     match refusal {
         Some(refusal) => Err(refusal.into()),
@@ -179,7 +282,7 @@ pub async fn resynchronize(
     state
         .run(move |state| {
             let machine = find(state, &vault, &item)?.item.machine;
-            admit_resynchronize(state, machine)?;
+            admit(state, machine, Operation::RepairReplication)?;
             let job = state.vault.resynchronize(machine, &caller.user, None)?;
             accepted(state, job)
         })

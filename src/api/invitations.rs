@@ -1,13 +1,14 @@
 //! Join tokens, which let one machine in, and registration keys, which let one server register in a vault.
 use super::access::Caller;
 use super::install;
-use super::model::{Page, Time};
+use super::lists::{Sort, is};
+use super::model::{Page, Paging, Time};
 use super::problem::ApiError;
 use super::site::WayIn;
 use super::{ApiState, Origin};
 use crate::rt::now_unix_nanos;
 use crate::vault::{Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, REGISTRATION_KEY_LIFE};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
@@ -42,18 +43,46 @@ impl From<Invitation> for InvitationView {
     }
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct InvitationQuery {
+    /// Valid, Used, Expired, Revoked
+    pub state: Option<String>,
+    /// Only those that this user made.
+    pub made_by: Option<String>,
+    /// -id (default): the newest first; id, createdAt, expiresAt, usedAt, madeBy, state; with a `-` before it the other way
+    /// round.
+    pub sort: Option<String>,
+    /// Most items to answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<u32>,
+    /// `nextCursor` of the part before.
+    pub cursor: Option<String>,
+}
+
+const SORTS: [&str; 6] = ["id", "createdAt", "expiresAt", "usedAt", "madeBy", "state"];
+
 async fn list(
     state: ApiState,
     invites: Invites,
     vault: String,
+    query: InvitationQuery,
 ) -> Result<Json<Page<InvitationView>>, ApiError> {
+    let sort = Sort::of(Some(query.sort.as_deref().unwrap_or("-id")), &SORTS)?;
+    let paging = Paging {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
     let rows = state
         .run(move |state| Ok(state.vault.invitations(invites, &vault)?))
         .await?;
-    Ok(Json(Page {
-        items: rows.into_iter().map(InvitationView::from).collect(),
-        next_cursor: None,
-    }))
+    let views = rows
+        .into_iter()
+        .map(InvitationView::from)
+        .filter(|row| is(&row.state, query.state.as_deref()) && is(&row.made_by, query.made_by.as_deref()))
+        .collect();
+    Ok(Json(sort.page(views, &paging, |row| row.id.to_string())?))
 }
 
 #[derive(Default, Deserialize, utoipa::ToSchema)]
@@ -90,13 +119,14 @@ fn install_command(way_in: &WayIn, host: &str, token: &str) -> String {
 }
 
 /// Join tokens that were made, without the tokens themselves.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/join-tokens", tag = "Site",
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/join-tokens", tag = "Site", params(InvitationQuery),
     responses((status = 200, body = Page<InvitationView>)))]
 pub async fn join_tokens(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
+    Query(query): Query<InvitationQuery>,
 ) -> Result<Json<Page<InvitationView>>, ApiError> {
-    list(state, Invites::Machine, vault).await
+    list(state, Invites::Machine, vault, query).await
 }
 
 /// Makes a join token: good for one machine, for a while. With the command to run on the machine.
@@ -173,13 +203,14 @@ pub struct RegistrationKey {
 }
 
 /// Registration keys that were made, without the keys themselves.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/registration-keys", tag = "Site",
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/registration-keys", tag = "Site", params(InvitationQuery),
     responses((status = 200, body = Page<InvitationView>)))]
 pub async fn registration_keys(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
+    Query(query): Query<InvitationQuery>,
 ) -> Result<Json<Page<InvitationView>>, ApiError> {
-    list(state, Invites::Server, vault).await
+    list(state, Invites::Server, vault, query).await
 }
 
 /// Makes a registration key: it lets one server register in this vault, within five days.

@@ -8,7 +8,7 @@ use crate::block::Consistency;
 use crate::recovery::{JobId, Operation, TargetSettings};
 use crate::replica::ReplicaError;
 use crate::rt::now_unix_nanos;
-use crate::target::{DiskBus, Forward, Network, Nic};
+use crate::target::{Cidr, DiskBus, Forward, Network, Nic, NicAddress};
 use crate::vault::{ItemRow, Live, PointMark, VaultError};
 use crate::wire::facts::Firmware;
 use axum::extract::{Path, Query, State};
@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -31,6 +32,10 @@ pub struct ReplicatedItem {
     pub test_failover_state: String,
     /// Primary, Recovery
     pub active_location: String,
+    /// PrimaryToRecovery, RecoveryToPrimary: where replication leads now, or led last.
+    pub direction: String,
+    /// Machine that takes this one home, from the reprotect to the commit at home.
+    pub receiver: Option<String>,
     /// Normal, Warning, Critical, None
     pub replication_health: String,
     /// Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet.
@@ -205,6 +210,44 @@ pub struct NicView {
     #[serde(default)]
     pub mac: Option<String>,
     pub network: NetworkView,
+    /// Null: in an isolated network the address of the source; elsewhere what the guest is configured with.
+    #[serde(default)]
+    pub address: Option<NicAddressView>,
+}
+
+/// What a guest is to use on a NIC.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NicAddressView {
+    /// With the length of the subnet: 192.0.2.7/24.
+    #[schema(value_type = String)]
+    pub cidr: Cidr,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Ipv4)]
+    pub gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, max_items = 4)]
+    pub dns: Vec<Ipv4Addr>,
+}
+
+impl From<NicAddress> for NicAddressView {
+    fn from(address: NicAddress) -> Self {
+        Self {
+            cidr: address.cidr,
+            gateway: address.gateway,
+            dns: address.dns,
+        }
+    }
+}
+
+impl From<NicAddressView> for NicAddress {
+    fn from(address: NicAddressView) -> Self {
+        Self {
+            cidr: address.cidr,
+            gateway: address.gateway,
+            dns: address.dns,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -224,6 +267,8 @@ pub enum NetworkView {
     Isolated { name: String },
     /// A bridge of the host.
     Bridge { name: String },
+    /// A network of the vault, by its name.
+    Named { name: String },
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -256,6 +301,7 @@ impl From<Nic> for NicView {
     fn from(nic: Nic) -> Self {
         Self {
             mac: nic.mac,
+            address: nic.address.map(Into::into),
             network: match nic.network {
                 Network::User { forwards } => NetworkView::User {
                     forwards: forwards.into_iter().map(ForwardView::from).collect(),
@@ -263,8 +309,9 @@ impl From<Nic> for NicView {
                 Network::IsolatedUser { forwards } => NetworkView::IsolatedUser {
                     forwards: forwards.into_iter().map(ForwardView::from).collect(),
                 },
-                Network::Isolated { name } => NetworkView::Isolated { name },
+                Network::Isolated { name, .. } => NetworkView::Isolated { name },
                 Network::Bridge { name } => NetworkView::Bridge { name },
+                Network::Named { name } => NetworkView::Named { name },
             },
         }
     }
@@ -274,6 +321,7 @@ impl From<NicView> for Nic {
     fn from(nic: NicView) -> Self {
         Self {
             mac: nic.mac,
+            address: nic.address.map(Into::into),
             network: match nic.network {
                 NetworkView::User { forwards } => Network::User {
                     forwards: forwards.into_iter().map(Forward::from).collect(),
@@ -281,8 +329,9 @@ impl From<NicView> for Nic {
                 NetworkView::IsolatedUser { forwards } => Network::IsolatedUser {
                     forwards: forwards.into_iter().map(Forward::from).collect(),
                 },
-                NetworkView::Isolated { name } => Network::Isolated { name },
+                NetworkView::Isolated { name } => Network::isolated(&name),
                 NetworkView::Bridge { name } => Network::Bridge { name },
+                NetworkView::Named { name } => Network::Named { name },
             },
         }
     }
@@ -447,6 +496,11 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         protection_state,
         test_failover_state: format!("{:?}", item.test_failover_state),
         active_location: format!("{:?}", item.active_location),
+        direction: direction(item).to_owned(),
+        receiver: item
+            .reprotect
+            .as_ref()
+            .map(|reprotect| reprotect.receiver.to_string()),
         replication_health: health.word.to_owned(),
         failover_health: failover_health.to_owned(),
         health_errors: health
@@ -487,6 +541,14 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         target: item.target.clone().into(),
         name: row.item.name,
     })
+}
+
+fn direction(item: &crate::recovery::Item) -> &'static str {
+    if item.reprotect.is_some() {
+        "RecoveryToPrimary"
+    } else {
+        "PrimaryToRecovery"
+    }
 }
 
 /// The job just written, and a nudge for who carries it out.
@@ -638,6 +700,9 @@ pub struct EnableRequest {
     /// Default: made from the machine's inventory.
     #[serde(default)]
     pub target: Option<TargetView>,
+    /// Also while an alarm of the process server is critical.
+    #[serde(default)]
+    pub accept_critical_server: bool,
 }
 
 /// Enables replication of a machine.
@@ -652,6 +717,11 @@ pub async fn enable(
     state
         .run(move |state| {
             let machine = state.machine(&vault, &request.machine)?;
+            if !request.accept_critical_server
+                && let Some(refusal) = state.vault.server_refusal(machine, request.disks.as_deref())?
+            {
+                return Err(refusal.into());
+            }
             let policy = request
                 .policy
                 .unwrap_or_else(|| crate::vault::DEFAULT_POLICY.to_owned());

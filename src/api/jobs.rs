@@ -4,7 +4,7 @@ use super::access::Caller;
 use super::items::accepted;
 use super::model::{Accepted, JobView, Page, Paging, Time, etag_of, is_cancellable, is_restartable};
 use super::problem::ApiError;
-use crate::recovery::{Job, JobId, JobKind, JobState};
+use crate::recovery::{Job, JobId, JobKind, JobState, Operation};
 use crate::vault::{Role, scenario};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -38,7 +38,8 @@ pub struct JobFilter {
     pub machine: Option<String>,
     /// NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended
     pub state: Option<String>,
-    /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+    /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+    /// ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
     /// Resynchronize, ChangeDisks
     pub kind: Option<String>,
     /// Who asked for it.
@@ -305,8 +306,13 @@ fn again(state: &ApiState, job: &Job, user: &str) -> Result<JobId, ApiError> {
         JobKind::DisableReplication => vault.disable_if(machine, user, None, of)?,
         JobKind::ChangeDisks => vault.set_disks(machine, &texts("disks"), None, user, of)?,
         JobKind::Resynchronize => {
-            super::failover::admit_resynchronize(state, machine)?;
+            super::failover::admit(state, machine, Operation::RepairReplication)?;
             vault.resynchronize(machine, user, of)?
+        }
+        JobKind::Reprotect => {
+            super::failover::admit(state, machine, Operation::ReverseReplicate)?;
+            let receiver = serde_json::from_value(job.parameters["receiver"].clone()).ok();
+            vault.reprotect(machine, receiver, user, of)?
         }
         _ => state
             .runner
@@ -429,7 +435,12 @@ pub async fn cancel(
                     },
                 ));
             }
-            state.runner.cancel(row.job.id)?;
+            if row.job.kind == JobKind::Reprotect {
+                state.vault.cancel_reprotect(row.job.id)?;
+                state.site.nudge();
+            } else {
+                state.runner.cancel(row.job.id)?;
+            }
             Ok(state.vault.job_row(row.job.id)?)
         })
         .await?;

@@ -52,6 +52,17 @@ impl Sort {
         paging: &Paging,
         id: impl Fn(&T) -> String,
     ) -> Result<Page<T>, ApiError> {
+        self.page_by(views, paging, id, |view, _| self.key(view))
+    }
+
+    /// As [`Self::page`]; `key`: what a view is sorted by for a field, where it is not the field itself.
+    pub fn page_by<T>(
+        &self,
+        views: Vec<T>,
+        paging: &Paging,
+        id: impl Fn(&T) -> String,
+        key: impl Fn(&T, &str) -> Value,
+    ) -> Result<Page<T>, ApiError> {
         let limit = paging.limit()? as usize;
         let after: Option<(Value, String)> = paging
             .after()?
@@ -60,7 +71,7 @@ impl Sort {
             .map_err(|_| ApiError::invalid("the cursor is not one that this server gave for this order"))?;
         let mut keyed: Vec<((Value, String), T)> = views
             .into_iter()
-            .map(|view| ((self.key(&view), id(&view)), view))
+            .map(|view| ((key(&view, &self.field), id(&view)), view))
             .collect();
         if let Some(after) = &after {
             keyed.retain(|(key, _)| self.compare(key, after) == Ordering::Greater);

@@ -292,15 +292,18 @@ pub async fn remove(
 
 /// Revokes a machine's certificates: its agent is refused until it joins again with the passphrase.
 #[utoipa::path(post, path = "/api/v1/vaults/{vault}/machines/{machine}/revoke", tag = "Machines",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the machine: refused when it was changed since")),
     responses((status = 204)))]
 pub async fn revoke(
     State(state): State<ApiState>,
     Path((vault, machine)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
+    let revision = if_match(&headers)?;
     state
         .run(move |state| {
             let machine = state.machine(&vault, &machine)?;
-            state.vault.revoke(machine)?;
+            state.vault.revoke(machine, revision)?;
             state.site.machine_revoked(machine);
             Ok(())
         })

@@ -21,7 +21,9 @@ mod lists;
 mod machines;
 mod metrics;
 mod model;
+mod networks;
 mod policies;
+mod precondition;
 mod problem;
 mod series;
 mod serve;
@@ -47,6 +49,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use axum::routing::get;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -197,7 +200,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
+        (name = "Policies"), (name = "Networks"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -241,12 +244,21 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(series::series))
         .routes(routes!(failover::test_failover))
         .routes(routes!(failover::test_failover_cleanup))
+        .routes(routes!(failover::planned_failover))
         .routes(routes!(failover::unplanned_failover))
+        .routes(routes!(failover::change_recovery_point))
+        .routes(routes!(failover::cancel_failover))
+        .routes(routes!(failover::reprotect))
+        .routes(routes!(failover::failback))
         .routes(routes!(failover::commit))
         .routes(routes!(failover::resynchronize))
         .routes(routes!(failover::target_machine))
         .routes(routes!(failover::screenshot))
         .routes(routes!(failover::serial_log))
+        .routes(routes!(networks::list, networks::create))
+        .routes(routes!(networks::show, networks::update, networks::remove))
+        .routes(routes!(networks::mappings, networks::map))
+        .routes(routes!(networks::preview))
         .routes(routes!(console::console))
         .routes(routes!(policies::list, policies::create))
         .routes(routes!(policies::show, policies::update, policies::remove))
@@ -266,7 +278,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(capacity::capacity))
         .routes(routes!(metrics::metrics))
         .routes(routes!(users::list, users::create))
-        .routes(routes!(users::remove))
+        .routes(routes!(users::show, users::remove))
         .routes(routes!(users::reset_password))
         .routes(routes!(users::assign, users::unassign))
         .routes(routes!(users::tokens, users::create_token))
@@ -281,10 +293,14 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 pub fn router(state: ApiState) -> Router {
-    let (router, _) = routes().split_for_parts();
+    let (router, _) = routes()
+        .route("/api/v1/docs", get(session::docs))
+        .route("/api/v1/docs.js", get(session::docs_script))
+        .split_for_parts();
     // The last layer is the first to see a request.
     router
         .fallback(crate::web::page)
+        .layer(from_fn_with_state(state.clone(), precondition::check))
         .layer(from_fn_with_state(state.clone(), idempotency::replay))
         .layer(from_fn_with_state(state.clone(), access::check))
         .layer(from_fn_with_state(state.clone(), limit_time))

@@ -1,6 +1,7 @@
 //! Values that several resources share, as they go over the wire.
 use super::access::{self, Need};
 use super::idempotency;
+use super::precondition;
 use super::problem::ApiError;
 use crate::recovery::{Job, JobError, JobKind, JobState, Task, TaskState};
 use crate::vault::{JobRow, scenario};
@@ -162,7 +163,8 @@ pub struct TaskView {
 #[schema(as = Job)]
 pub struct JobView {
     pub id: String,
-    /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+    /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+    /// ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
     /// Resynchronize, ChangeDisks
     pub kind: String,
     /// `kind` in words.
@@ -435,6 +437,15 @@ fn finish_operation(method: &Method, path: &str, operation: &mut Operation) {
             ))
             .build();
         operation.parameters.get_or_insert_default().push(key.into());
+    }
+    if precondition::is_order(method, path) {
+        let tag = ParameterBuilder::new()
+            .name("If-Match")
+            .parameter_in(ParameterIn::Header)
+            .description(Some("ETag of the item: refused when it was changed since"))
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+            .build();
+        operation.parameters.get_or_insert_default().push(tag.into());
     }
     let (role, open) = match access::need(method, path) {
         None => ("nobody", false),

@@ -38,6 +38,32 @@ pub async fn openapi_document() -> Response {
         .into_response()
 }
 
+fn page_part(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(crate::web::POLICY),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+    ];
+    (headers, text).into_response()
+}
+
+/// The document as a page to read and try. It is made from the document in the browser, so it cannot differ from it.
+pub async fn docs() -> Response {
+    page_part("text/html; charset=utf-8", include_str!("docs/page.html"))
+}
+
+pub async fn docs_script() -> Response {
+    page_part("text/javascript; charset=utf-8", include_str!("docs/page.js"))
+}
+
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LoginRequest {

@@ -2,12 +2,13 @@
 use super::ApiState;
 use super::access::Caller;
 use super::lists::{Sort, holds, is};
-use super::model::{Page, Paging, Time};
+use super::model::{Page, Paging, Time, etag, if_match};
 use super::problem::ApiError;
 use super::session::VaultRole;
 use crate::vault::{Role, UserRow};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use std::time::Duration;
 #[schema(as = User)]
 pub struct UserView {
     pub name: String,
+    /// Grows with every change; the ETag.
+    pub revision: u64,
     pub must_change_password: bool,
     pub created_at: Time,
     pub roles: Vec<VaultRole>,
@@ -26,6 +29,7 @@ impl From<UserRow> for UserView {
     fn from(row: UserRow) -> Self {
         Self {
             name: row.name,
+            revision: row.revision,
             must_change_password: row.must_change_password,
             created_at: Time(row.created_unix_nanos),
             roles: row
@@ -122,14 +126,29 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// Only a caller who may assign roles wherever this user has one may take the user over or away.
-fn outranks(state: &ApiState, caller: &Caller, name: &str) -> Result<(), ApiError> {
-    let user = state
+/// One user, by name.
+#[utoipa::path(get, path = "/api/v1/vaults/{vault}/users/{user}", tag = "Users",
+    responses((status = 200, body = UserView)))]
+pub async fn show(
+    State(state): State<ApiState>,
+    Path((_vault, user)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let row = state.run(move |state| find(state, &user)).await?;
+    Ok(([(header::ETAG, etag(row.revision))], Json(UserView::from(row))).into_response())
+}
+
+fn find(state: &ApiState, name: &str) -> Result<UserRow, ApiError> {
+    state
         .vault
         .users()?
         .into_iter()
         .find(|user| user.name.eq_ignore_ascii_case(name))
-        .ok_or_else(|| ApiError::not_found("user", name))?;
+        .ok_or_else(|| ApiError::not_found("user", name))
+}
+
+/// Only a caller who may assign roles wherever this user has one may take the user over or away.
+fn outranks(state: &ApiState, caller: &Caller, name: &str) -> Result<(), ApiError> {
+    let user = find(state, name)?;
     let foreign = user
         .roles
         .iter()
@@ -150,16 +169,20 @@ fn outranks(state: &ApiState, caller: &Caller, name: &str) -> Result<(), ApiErro
 }
 
 /// Removes a user with all sessions, tokens and roles.
-#[utoipa::path(delete, path = "/api/v1/vaults/{vault}/users/{user}", tag = "Users", responses((status = 204)))]
+#[utoipa::path(delete, path = "/api/v1/vaults/{vault}/users/{user}", tag = "Users",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the user: refused when it was changed since")),
+    responses((status = 204)))]
 pub async fn remove(
     State(state): State<ApiState>,
     Path((_vault, user)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
+    let revision = if_match(&headers)?;
     state
         .run(move |state| {
             outranks(state, &caller, &user)?;
-            Ok(state.vault.remove_user(&user)?)
+            Ok(state.vault.remove_user(&user, revision)?)
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)
@@ -167,16 +190,19 @@ pub async fn remove(
 
 /// Gives a user a new one-time password and ends all sessions of the user.
 #[utoipa::path(post, path = "/api/v1/vaults/{vault}/users/{user}/reset-password", tag = "Users",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the user: refused when it was changed since")),
     responses((status = 200, body = OneTimePassword)))]
 pub async fn reset_password(
     State(state): State<ApiState>,
     Path((_vault, user)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<Json<OneTimePassword>, ApiError> {
+    let revision = if_match(&headers)?;
     let answer = state
         .run_password(move |state| {
             outranks(state, &caller, &user)?;
-            let one_time_password = state.vault.reset_password(&user)?;
+            let one_time_password = state.vault.reset_password(&user, revision)?;
             Ok(OneTimePassword {
                 user,
                 one_time_password,
@@ -195,29 +221,36 @@ pub struct AssignRequest {
 
 /// Gives a user a role in this vault, in place of the one before.
 #[utoipa::path(put, path = "/api/v1/vaults/{vault}/role-assignments/{user}", tag = "Users", request_body = AssignRequest,
+    params(("If-Match" = Option<String>, Header, description = "ETag of the user: refused when it was changed since")),
     responses((status = 204)))]
 pub async fn assign(
     State(state): State<ApiState>,
     Path((vault, user)): Path<(String, String)>,
+    headers: HeaderMap,
     Json(request): Json<AssignRequest>,
 ) -> Result<StatusCode, ApiError> {
+    let revision = if_match(&headers)?;
     state
         .run(move |state| {
             let role: Role = request.role.parse()?;
-            Ok(state.vault.assign_role(&user, &vault, Some(role))?)
+            Ok(state.vault.assign_role(&user, &vault, Some(role), revision)?)
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Takes a user's role in this vault away.
-#[utoipa::path(delete, path = "/api/v1/vaults/{vault}/role-assignments/{user}", tag = "Users", responses((status = 204)))]
+#[utoipa::path(delete, path = "/api/v1/vaults/{vault}/role-assignments/{user}", tag = "Users",
+    params(("If-Match" = Option<String>, Header, description = "ETag of the user: refused when it was changed since")),
+    responses((status = 204)))]
 pub async fn unassign(
     State(state): State<ApiState>,
     Path((vault, user)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
+    let revision = if_match(&headers)?;
     state
-        .run(move |state| Ok(state.vault.assign_role(&user, &vault, None)?))
+        .run(move |state| Ok(state.vault.assign_role(&user, &vault, None, revision)?))
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -24,6 +24,9 @@ pub enum AgentCommand {
     Run(RunArgs),
     /// Without a server: make recovery points of disks in use in a store on this host
     Replicate(super::replicate::ReplicateArgs),
+    /// The way home: make disks here equal to a failed-over machine's recovery points, up to the final one
+    #[command(after_help = super::receive::EXAMPLES)]
+    Receive(super::receive::ReceiveArgs),
     /// What the running agent does
     Status(StateArgs),
     /// Check the prerequisites of a protected machine (exit code 3 when one is not met)
@@ -129,14 +132,19 @@ pub struct InstallArgs {
 
 impl StateArgs {
     fn folder(&self) -> PathBuf {
-        self.state_dir.clone().unwrap_or_else(|| {
-            if rustix::process::geteuid().is_root() {
-                PathBuf::from("/var/lib/lifeboat-agent")
-            } else {
-                PathBuf::from("lifeboat-agent")
-            }
-        })
+        state_folder(self.state_dir.as_ref())
     }
+}
+
+/// Where the agent's identity is.
+pub(super) fn state_folder(given: Option<&PathBuf>) -> PathBuf {
+    given.cloned().unwrap_or_else(|| {
+        if rustix::process::geteuid().is_root() {
+            PathBuf::from("/var/lib/lifeboat-agent")
+        } else {
+            PathBuf::from("lifeboat-agent")
+        }
+    })
 }
 
 impl From<IdentityError> for Failure {
@@ -206,6 +214,7 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
         AgentCommand::Join(args) => join(&args),
         AgentCommand::Run(args) => run_agent(&args),
         AgentCommand::Replicate(args) => super::replicate::run(&args),
+        AgentCommand::Receive(args) => super::receive::run(&args),
         AgentCommand::Status(args) => status(&args),
         AgentCommand::Doctor(args) => run_doctor(&args),
         AgentCommand::Install(args) => install(&args),
@@ -217,7 +226,7 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -356,12 +356,11 @@ fn show(remote: &Remote, settings: &Value) {
 }
 
 fn list(remote: &Remote, client: &mut Client) -> Result<(), Failure> {
-    let answer: Value = client.get(&remote.path("/health-errors"))?;
+    let errors = client.list(&remote.path("/health-errors"), usize::MAX)?;
     if remote.json {
-        say_json(&json!({ "items": answer["items"] }));
+        say_json(&json!({ "items": errors }));
         return Ok(());
     }
-    let errors = answer["items"].as_array().cloned().unwrap_or_default();
     if errors.is_empty() {
         hint("nothing is wrong");
         return Ok(());

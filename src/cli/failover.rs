@@ -1,4 +1,4 @@
-//! `lifeboat failover`: test, cleanup, unplanned, commit.
+//! `lifeboat failover`: there and back, each verb of the lifecycle.
 use super::failure::Failure;
 use super::remote::{Remote, confirm, hint, text};
 use super::watch::{Waiting, finish};
@@ -13,7 +13,12 @@ use std::path::PathBuf;
   lifeboat failover test web1                          start a copy beside the running machine
   lifeboat failover cleanup web1 --notes 'all well'    remove the copy; the test counts from now on
   lifeboat failover unplanned web1 --confirm web1      start it for real, fence the source
-  lifeboat failover commit web1 --confirm web1         keep it")]
+  lifeboat failover planned web1 --confirm web1        the same without losing a byte: the source is stopped first
+  lifeboat failover change-point web1 --point ID --confirm web1   start it from another point, before the commit
+  lifeboat failover cancel web1 --confirm web1         take it back, before the commit
+  lifeboat failover commit web1 --confirm web1         keep it
+  lifeboat failover reprotect web1                     replicate towards home (`lifeboat agent receive` runs there)
+  lifeboat failover failback web1 --confirm web1       bring it home; then commit, and reprotect once more")]
 pub struct FailoverArgs {
     #[command(flatten)]
     remote: Remote,
@@ -60,6 +65,38 @@ enum Verb {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Stop the source, take what it wrote last, start the machine at the target: nothing is lost
+    Planned {
+        #[command(flatten)]
+        severe: Severe,
+    },
+    /// Start a failed-over machine from another point, before the commit; what it wrote since is discarded
+    ChangePoint {
+        #[command(flatten)]
+        severe: Severe,
+        #[arg(long, help = POINT)]
+        point: String,
+    },
+    /// Take an uncommitted failover or failback back; what was written since is discarded
+    Cancel {
+        #[command(flatten)]
+        severe: Severe,
+    },
+    /// Replicate in the other direction: towards home, or from home to the target again
+    Reprotect {
+        /// Machine, by name or id
+        name: String,
+        /// The joined machine that takes the disks home [default: the machine itself]
+        #[arg(long, value_name = "MACHINE")]
+        receiver: Option<String>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Bring a reprotected machine home: stopped at the target, its last writes taken, its disks compared as a whole
+    Failback {
+        #[command(flatten)]
+        severe: Severe,
+    },
     /// Keep the failover: other recovery points can no longer be chosen
     Commit {
         /// Machine, by name or id
@@ -91,6 +128,33 @@ enum Verb {
         #[command(flatten)]
         waiting: Waiting,
     },
+}
+
+/// What wants the machine's name once more.
+#[derive(Args)]
+struct Severe {
+    /// Machine, by name or id
+    name: String,
+    /// The machine's name once more
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Asks, orders, and waits where that is wanted. True: it is over and went well.
+fn severe(
+    client: &mut crate::api::client::Client,
+    remote: &Remote,
+    args: &Severe,
+    question: impl FnOnce(&str) -> String,
+    (route, body): (&str, Value),
+) -> Result<bool, Failure> {
+    let item: Value = client.get(&remote.item(&args.name, ""))?;
+    let name = text(&item, "name");
+    confirm(&name, args.confirm.as_deref(), &question(&name))?;
+    let accepted: Value = client.post(&remote.item(&name, route), &body)?;
+    Ok(finish(client, remote, &accepted, &args.waiting)?.is_some() && !remote.json)
 }
 
 pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
@@ -138,6 +202,77 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
                 hint(&format!("next: lifeboat failover commit {name}"));
             }
         }
+        Verb::Planned { severe: args } => {
+            let question = |name: &str| {
+                format!(
+                    "Fail {name} over? Its source is stopped, and it is started at the target with all that was written."
+                )
+            };
+            if severe(
+                &mut client,
+                remote,
+                args,
+                question,
+                ("/planned-failover", json!({})),
+            )? {
+                let status: Value = client.get(&remote.item(&args.name, "/target-machine"))?;
+                say_machine(&status);
+                hint(&format!("next: lifeboat failover commit {}", args.name));
+            }
+        }
+        Verb::ChangePoint { severe: args, point } => {
+            let question = |name: &str| {
+                format!("Start {name} from another point? What it wrote at the target since is discarded.")
+            };
+            let order = ("/change-recovery-point", json!({ "recoveryPoint": point }));
+            if severe(&mut client, remote, args, question, order)? {
+                hint(&format!("next: lifeboat failover commit {}", args.name));
+            }
+        }
+        Verb::Cancel { severe: args } => {
+            let question = |name: &str| {
+                format!(
+                    "Take the failover of {name} back? It goes on where it was before; what was written since is discarded."
+                )
+            };
+            severe(
+                &mut client,
+                remote,
+                args,
+                question,
+                ("/cancel-failover", json!({})),
+            )?;
+        }
+        Verb::Reprotect {
+            name,
+            receiver,
+            waiting,
+        } => {
+            let body = match receiver {
+                Some(receiver) => json!({ "receiver": receiver }),
+                None => json!({}),
+            };
+            let accepted: Value = client.post(&remote.item(name, "/reprotect"), &body)?;
+            if text(&accepted["job"]["tasks"][0], "name") == "CopyHome" && !remote.json {
+                hint(&format!(
+                    "at home: lifeboat agent receive --machine {name} --disk NAME=/dev/...   (lifeboat machine show {name} names the disks)"
+                ));
+            }
+            finish(&mut client, remote, &accepted, waiting)?;
+        }
+        Verb::Failback { severe: args } => {
+            let question = |name: &str| {
+                format!(
+                    "Bring {name} home? It is stopped at the target until its disks at home are complete and compared."
+                )
+            };
+            if severe(&mut client, remote, args, question, ("/failback", json!({})))? {
+                hint(&format!(
+                    "next: start it at home; then lifeboat failover commit {0}, lifeboat failover reprotect {0}",
+                    args.name
+                ));
+            }
+        }
         Verb::Commit {
             name,
             confirm: given,
@@ -148,7 +283,9 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
             confirm(
                 &name,
                 given.as_deref(),
-                &format!("Commit the failover of {name}? Its other recovery points are removed."),
+                &format!(
+                    "Commit the failover of {name}? The points that it could still be taken back to are removed."
+                ),
             )?;
             let accepted: Value = client.post(&remote.item(&name, "/commit"), &json!({}))?;
             finish(&mut client, remote, &accepted, waiting)?;

@@ -14,8 +14,10 @@ mod join_token;
 mod lab;
 mod login;
 mod machine;
+mod network;
 mod policy;
 mod protect;
+mod receive;
 mod recovery_point;
 mod remote;
 mod replicate;
@@ -77,6 +79,8 @@ enum Command {
     Capacity(capacity::CapacityArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
+    /// Networks of the target site, and which of them stand for those of the source
+    Network(network::NetworkArgs),
     /// Policies, users and replicated items as a file says
     Apply(apply::ApplyArgs),
     /// The vaults of the site
@@ -95,7 +99,7 @@ enum Command {
     User(user::UserArgs),
     /// API tokens for programs
     Token(user::TokenArgs),
-    /// On the protected machine: join, run, status, doctor, install
+    /// On the protected machine: join, run, status, doctor, install, receive
     #[command(subcommand)]
     Agent(agent::AgentCommand),
     /// A whole site with protected machines on this computer, for trying and for training
@@ -147,6 +151,7 @@ pub fn run() -> u8 {
         Command::Alert(args) => alert::run(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Network(args) => network::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Vaults(args) => vaults::run(&args),
         Command::Server(args) => server::run(&args),

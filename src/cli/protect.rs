@@ -24,6 +24,9 @@ pub struct ProtectArgs {
     /// Disk to protect, by its stable id as `machine show` prints it; may be given again. Default: all
     #[arg(long = "disk", value_name = "STABLE_ID")]
     disks: Vec<String>,
+    /// Also while an alarm of the process server is critical (see: lifeboat server status)
+    #[arg(long)]
+    accept_critical_server: bool,
     /// Wait until the first recovery point is at the target
     #[arg(long)]
     wait: bool,
@@ -55,6 +58,7 @@ pub fn protect(args: &ProtectArgs) -> Result<(), Failure> {
         policy: Some(args.policy.clone()),
         disks: (!args.disks.is_empty()).then(|| args.disks.clone()),
         target: None,
+        accept_critical_server: args.accept_critical_server,
     };
     let accepted: Value = client.post(&remote.path("/replicated-items"), &request)?;
     if !args.wait {

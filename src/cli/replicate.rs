@@ -65,6 +65,7 @@ pub fn run(args: &ReplicateArgs) -> Result<(), Failure> {
             progress: &mut |_| (),
             clock: &crate::rt::now_unix_nanos,
             cancel: &std::sync::atomic::AtomicBool::new(false),
+            hold: None,
         };
         match cycle::run(&mut disks, &mut writer, &mut reserve, &mut settings) {
             Ok(report) => {

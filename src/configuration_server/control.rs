@@ -1,10 +1,11 @@
 //! The control calls of agents: enrol, renew, heartbeat.
 use super::pki::{CLIENT_LIFE, Issued, Pki, PkiError};
 use super::roster::Roster;
-use crate::block::{DiskId, MachineId};
+use crate::block::{DiskId, MachineId, PointId};
 use crate::process_server::{Admission, blocking, caller};
+use crate::recovery::JobId;
 use crate::rt::{executable, now_unix_nanos};
-use crate::vault::{CertificateStatus, Heartbeat, LiveDisk, Trouble, Vault, VaultError};
+use crate::vault::{CertificateStatus, HaltReport, Heartbeat, LiveDisk, Trouble, Vault, VaultError};
 use crate::wire::proto::control_server::Control;
 use crate::wire::proto::{
     AgentPart, AgentUpdate, Desired, DesiredDisk, EnrolReply, EnrolRequest, FetchAgentRequest,
@@ -37,7 +38,7 @@ pub struct ControlService {
     pub client_life: Duration,
 }
 
-fn of_vault(error: &VaultError) -> Refused {
+pub(super) fn of_vault(error: &VaultError) -> Refused {
     match error {
         VaultError::Refused(refusal) => Refused::new(
             &refusal.code,
@@ -204,6 +205,7 @@ impl ControlService {
             resync_done: request.resync_done,
             disks: disks.collect(),
             troubles: troubles.collect(),
+            halt: request.halt.as_ref().and_then(halt_report),
         };
         if let Some(report) = &request.update {
             self.vault
@@ -273,7 +275,21 @@ fn as_message(desired: crate::vault::Desired) -> Desired {
         fenced: desired.fenced.is_some(),
         fenced_reason: desired.fenced.unwrap_or_default(),
         update: None,
+        line: desired.line,
+        halt_job: desired
+            .halt
+            .map(|job| job.0.as_bytes().to_vec())
+            .unwrap_or_default(),
     }
+}
+
+/// None: not one that can be understood.
+fn halt_report(report: &crate::wire::proto::HaltReport) -> Option<HaltReport> {
+    Some(HaltReport {
+        job: JobId(uuid::Uuid::from_slice(&report.job_id).ok()?),
+        point: PointId::from_slice(&report.point_id).ok(),
+        error: (!report.error.is_empty()).then(|| short(&report.error)),
+    })
 }
 
 #[tonic::async_trait]

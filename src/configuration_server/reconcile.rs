@@ -5,13 +5,14 @@ use super::roster::Roster;
 use crate::block::MachineId;
 use crate::process_server::Sessions;
 use crate::recovery::{
-    Item, Job, JobError, JobKind, JobState, Journal, JournalError, ProtectionState, Source, Task, TaskState,
+    ActiveLocation, Item, Job, JobError, JobKind, JobState, Journal, JournalError, ProtectionEvent,
+    ProtectionState, Source, Task, TaskState,
 };
 use crate::replica::{DiskSpec, ReplicaError, Store};
 use crate::rt::now_unix_nanos;
 use crate::vault::{
-    TASK_COMPARE_DISKS, TASK_COPY_DISKS, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
-    TASK_STOP_REPLICATION, Vault,
+    TASK_COMPARE_DISKS, TASK_COPY_DISKS, TASK_COPY_HOME, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA,
+    TASK_START_REPLICATION, TASK_STOP_REPLICATION, Vault,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +67,7 @@ impl Reconciler {
                 JobKind::DisableReplication => self.disable(job),
                 JobKind::Resynchronize => self.resynchronize(job),
                 JobKind::ChangeDisks => self.change_disks(job),
+                JobKind::Reprotect => self.reprotect(job),
                 // Others are recovery's.
                 _ => Ok(()),
             };
@@ -271,6 +273,58 @@ impl Reconciler {
             percent,
             "waiting for the agent to take the order",
         )
+    }
+
+    /// Towards home it is over when the receiver holds a point whole, towards the target when the agent sealed one.
+    fn reprotect(&self, mut job: Job) -> Result<(), StepError> {
+        let mut item = self.vault.item(job.machine)?;
+        let home = item.active_location == ActiveLocation::Recovery;
+        let name = if home { TASK_COPY_HOME } else { TASK_COMPARE_DISKS };
+        if job.state == JobState::NotStarted {
+            if home {
+                self.roster.forget_receiver(job.machine);
+            } else {
+                // The new generation first, then its effect: a crash in between repeats only the effect.
+                self.roster.fence(job.machine, item.generation);
+            }
+            begin(&mut job, name);
+            return Ok(self.vault.record(&job, None)?);
+        }
+        let percent = if home {
+            match self.roster.is_received(job.machine) {
+                Ok(()) => None,
+                Err((done, total)) => Some(done.saturating_mul(100).checked_div(total)),
+            }
+        } else if self.roster.has_point_since(job.machine, job.created_unix_nanos) {
+            None
+        } else {
+            let heartbeat = self.vault.live(job.machine).heartbeat.unwrap_or_default();
+            let total: u64 = heartbeat.disks.iter().map(|disk| disk.total_bytes).sum();
+            let copied: u64 = heartbeat.disks.iter().map(|disk| disk.done_bytes).sum();
+            let moving = heartbeat.disks.iter().any(|disk| disk.state == "Resynchronizing");
+            Some(copied.saturating_mul(100).checked_div(total).filter(|_| moving))
+        };
+        if let Some(percent) = percent {
+            let waiting = if home {
+                "waiting for `lifeboat agent receive` at home"
+            } else {
+                "waiting for the agent at home"
+            };
+            return self.show_progress(job, name, percent, waiting);
+        }
+        let Ok(state) = item.protection.step(ProtectionEvent::ReprotectCompleted) else {
+            fail(&mut job, name, replication_ended());
+            return Ok(self.vault.record(&job, None)?);
+        };
+        item.protection = state;
+        let message = if home {
+            "the receiver holds the disks and follows"
+        } else {
+            "the first recovery point is at the target"
+        };
+        done(&mut job, name, message.to_owned());
+        end(&mut job, JobState::Succeeded);
+        Ok(self.vault.record(&job, Some(&item))?)
     }
 
     fn stop(&self, machine: MachineId, generation: u64) {

@@ -1,12 +1,12 @@
 //! Who is there: when each agent was heard last, which point of it was sealed last. In memory; a restarted server hears
 //! everybody again within a heartbeat.
 use super::control::admit_certificate;
-use crate::block::{Consistency, MachineId};
-use crate::process_server::{Admission, Admitted, AdmittedDisk, RetentionOf, Sessions};
-use crate::recovery::Source;
+use crate::block::{Consistency, MachineId, PointId};
+use crate::process_server::{Admission, Admitted, AdmittedDisk, ReceiveReport, RetentionOf, Sessions};
+use crate::recovery::{JobId, Source};
 use crate::replica::{Retention, Store};
 use crate::rt::{Fact, Report, now_unix_nanos};
-use crate::vault::Vault;
+use crate::vault::{HaltReport, Vault};
 use crate::wire::Refused;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,29 @@ struct Known {
     last_point_unix_nanos: i64,
     /// At least crash-consistent.
     last_good_point_unix_nanos: i64,
+    /// Of a machine that is being brought home.
+    receiver: Option<Receiver>,
 }
+
+/// What a receiver said last.
+pub(super) struct Receiver {
+    pub heard: Instant,
+    /// Its disks hold this point whole.
+    pub complete: Option<PointId>,
+    /// They were compared with this point as a whole.
+    pub verified: Option<PointId>,
+    /// Of what it does now.
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    pub trouble: Option<String>,
+}
+
+/// How soon a word of the agent is noticed.
+const HALT_LOOK: Duration = Duration::from_millis(100);
+/// Receivers report every few seconds.
+const RECEIVER_SILENCE: Duration = Duration::from_secs(30);
+/// Where the policy cannot be read.
+const DEFAULT_INTERVAL_SECONDS: u32 = 30;
 
 impl Roster {
     pub fn new(vault: Vault, store: Store, sessions: Sessions, heartbeat: Duration) -> Arc<Self> {
@@ -62,9 +84,48 @@ impl Roster {
             .is_some_and(|known| known.last_good_point_unix_nanos > unix_nanos)
     }
 
+    /// What the receiver of a machine says of itself.
+    pub(super) fn received(&self, machine: MachineId, report: ReceiveReport) {
+        let receiver = Receiver {
+            heard: Instant::now(),
+            complete: report.holds(),
+            verified: report.verified,
+            done_bytes: report.done_bytes(),
+            total_bytes: report.total_bytes(),
+            trouble: report
+                .trouble
+                .filter(|trouble| trouble.severity == "Critical")
+                .map(|trouble| trouble.message),
+        };
+        self.known().entry(machine).or_default().receiver = Some(receiver);
+        self.sealed.notify_all();
+    }
+
+    /// Whether the receiver of a machine holds a point whole; else what is done of its copy, and of how much.
+    pub(super) fn is_received(&self, machine: MachineId) -> Result<(), (u64, u64)> {
+        match self
+            .known()
+            .get(&machine)
+            .and_then(|known| known.receiver.as_ref())
+        {
+            Some(Receiver {
+                complete: Some(_), ..
+            }) => Ok(()),
+            Some(receiver) => Err((receiver.done_bytes, receiver.total_bytes)),
+            None => Err((0, 0)),
+        }
+    }
+
+    /// The way home begins anew: what an earlier receiver said counts no more.
+    pub(super) fn forget_receiver(&self, machine: MachineId) {
+        if let Some(known) = self.known().get_mut(&machine) {
+            known.receiver = None;
+        }
+    }
+
     /// Locks a machine out: its certificates are revoked and its session ended.
     pub fn revoke(&self, machine: MachineId) -> Result<(), crate::vault::VaultError> {
-        self.vault.revoke(machine)?;
+        self.vault.revoke(machine, None)?;
         self.sessions.end(machine);
         Ok(())
     }
@@ -189,6 +250,100 @@ impl Source for Roster {
                 .wait_timeout(known, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+        }
+    }
+
+    fn halt(&self, machine: MachineId, job: JobId, limit: Duration) -> Result<PointId, String> {
+        let end = Instant::now() + limit;
+        loop {
+            let report = self
+                .vault
+                .live(machine)
+                .heartbeat
+                .and_then(|heartbeat| heartbeat.halt);
+            match report.filter(|report| report.job == job) {
+                Some(HaltReport {
+                    point: Some(point), ..
+                }) => return Ok(point),
+                Some(HaltReport {
+                    error: Some(error), ..
+                }) => return Err(error),
+                _ => {}
+            }
+            if !self.is_connected(machine) {
+                return Err("the agent is not heard any more".to_owned());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!(
+                    "the source did not come to rest within {} s",
+                    limit.as_secs()
+                ));
+            }
+            // Woken by each sealed point; a heartbeat with a word of it follows one.
+            drop(self.sealed.wait_timeout(self.known(), left.min(HALT_LOOK)));
+        }
+    }
+
+    fn stayed_at_rest(&self, machine: MachineId, job: JobId, point: PointId, limit: Duration) -> bool {
+        let (begin, end) = (now_unix_nanos(), Instant::now() + limit);
+        loop {
+            // One that was sent after the fence.
+            if let Some(heartbeat) = self.vault.live(machine).heartbeat
+                && heartbeat.at_unix_nanos > begin
+            {
+                return heartbeat
+                    .halt
+                    .is_some_and(|halt| halt.job == job && halt.point == Some(point));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            drop(self.sealed.wait_timeout(self.known(), left.min(HALT_LOOK)));
+        }
+    }
+
+    fn point_interval(&self, machine: MachineId) -> Duration {
+        let seconds = self
+            .vault
+            .policy_of(machine)
+            .map_or(DEFAULT_INTERVAL_SECONDS, |policy| policy.crash_consistent_seconds);
+        Duration::from_secs(u64::from(seconds.max(1)))
+    }
+
+    fn receiver_trouble(&self, machine: MachineId) -> Option<String> {
+        let known = self.known();
+        let receiver = known.get(&machine).and_then(|known| known.receiver.as_ref());
+        let Some(receiver) = receiver else {
+            return Some("the receiver has not been heard".to_owned());
+        };
+        if receiver.heard.elapsed() > RECEIVER_SILENCE {
+            return Some(format!(
+                "the receiver was last heard {} s ago",
+                receiver.heard.elapsed().as_secs()
+            ));
+        }
+        if let Some(trouble) = &receiver.trouble {
+            return Some(trouble.clone());
+        }
+        if receiver.complete.is_none() {
+            return Some("the receiver has not taken the disks yet".to_owned());
+        }
+        None
+    }
+
+    fn is_home(&self, machine: MachineId, point: PointId) -> Result<bool, String> {
+        let known = self.known();
+        let receiver = known.get(&machine).and_then(|known| known.receiver.as_ref());
+        // One that is silent comes back and goes on; a person who does not want to wait cancels.
+        match receiver {
+            Some(receiver) if receiver.verified == Some(point) => Ok(true),
+            Some(Receiver {
+                trouble: Some(trouble),
+                ..
+            }) => Err(trouble.clone()),
+            _ => Ok(false),
         }
     }
 

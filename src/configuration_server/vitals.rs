@@ -2,7 +2,7 @@
 //! model on them. What is measured is averaged over a minute, so that a peak rings no bell.
 use crate::process_server::Sessions;
 use crate::replica::Store;
-use crate::vault::{Severity, Vault, age};
+use crate::vault::{HealthError, ServerTrouble, Severity, Vault, age};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,12 +27,15 @@ pub struct Vitals {
     pub received_bytes_per_second: Option<f64>,
     /// Until the backlog is gone at that rate; None: there is no backlog, or nothing arrives.
     pub backlog_eta_seconds: Option<u64>,
+    /// Since anything of this was measured last; None: nothing was yet.
+    pub silent: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alarm {
     pub code: &'static str,
     pub severity: Severity,
+    pub summary: &'static str,
     pub message: String,
     pub possible_causes: &'static str,
     pub recommended_action: &'static str,
@@ -44,6 +47,9 @@ const MEMORY: (f64, f64) = (80.0, 95.0);
 /// Below.
 const STORE_FREE: (f64, f64) = (30.0, 25.0);
 const BACKLOG_SECONDS: (u64, u64) = (30 * 60, 45 * 60);
+const SILENT: Duration = Duration::from_secs(15 * 60);
+
+const STORE: &str = "ProcessServerStore";
 
 impl Vitals {
     pub fn store_free_percent(&self) -> Option<f64> {
@@ -51,10 +57,17 @@ impl Vitals {
         (all > 0).then(|| free as f64 * 100.0 / all as f64)
     }
 
-    /// The alarms of the reference model, section 2. Silence is not among them: who answers is not silent.
+    /// The alarms of the reference model, section 2.
     pub fn alarms(&self) -> Vec<Alarm> {
         let mut alarms = Vec::new();
         let mut ring = |code, critical, message, possible_causes, recommended_action| {
+            let summary = match code {
+                "ProcessServerCpu" => "The process server has little processor time left",
+                "ProcessServerMemory" => "The process server has little memory left",
+                STORE => "The store has little room left",
+                "ProcessServerBacklog" => "The backlog at the sources takes long to ship",
+                _ => "The process server gives no sign of life",
+            };
             alarms.push(Alarm {
                 code,
                 severity: if critical {
@@ -62,6 +75,7 @@ impl Vitals {
                 } else {
                     Severity::Warning
                 },
+                summary,
                 message,
                 possible_causes,
                 recommended_action,
@@ -87,7 +101,7 @@ impl Vitals {
         }
         if let Some(free) = self.store_free_percent().filter(|free| *free < STORE_FREE.0) {
             ring(
-                "ProcessServerStore",
+                STORE,
                 free < STORE_FREE.1,
                 format!("{free:.0} % of the store's file system is free"),
                 "the retention needs more room than there is, or something else fills the file system",
@@ -106,13 +120,46 @@ impl Vitals {
                 "see which machine waits where: lifeboat machine list; give the link or the store more room",
             );
         }
+        if let Some(silent) = self.silent.filter(|silent| *silent > SILENT) {
+            ring(
+                "ProcessServerSilent",
+                true,
+                format!(
+                    "no sign of life of the process server for {}",
+                    age(i64::try_from(silent.as_nanos()).unwrap_or(i64::MAX))
+                ),
+                "the file system of the store hangs, or the host is overloaded",
+                "look at the host: its disks, its load, the server's log; restart the server if it hangs",
+            );
+        }
         alarms
+    }
+
+    /// The alarms as health errors, and the room in the store where that is what rings.
+    pub fn troubles(&self) -> Vec<ServerTrouble> {
+        self.alarms()
+            .into_iter()
+            .map(|alarm| ServerTrouble {
+                free_bytes: self.store_free_bytes.filter(|_| alarm.code == STORE),
+                error: HealthError {
+                    code: alarm.code,
+                    category: "Infrastructure",
+                    severity: alarm.severity,
+                    summary: alarm.summary.to_owned(),
+                    message: alarm.message,
+                    possible_causes: alarm.possible_causes.to_owned(),
+                    recommended_action: alarm.recommended_action.to_owned(),
+                },
+            })
+            .collect()
     }
 }
 
 #[derive(Clone, Copy)]
 struct Sample {
     at: Instant,
+    room: Option<(u64, u64)>,
+    memory_percent: Option<f64>,
     /// Ticks that the processors were busy, and all.
     busy: u64,
     ticks: u64,
@@ -139,7 +186,9 @@ impl VitalsWatch {
     /// Takes samples until `stop`.
     pub async fn run(self: std::sync::Arc<Self>, stop: CancellationToken) {
         loop {
-            self.sample();
+            let this = self.clone();
+            // A store that hangs must not hold up the others' tasks; what is not measured any more rings.
+            let _ = tokio::task::spawn_blocking(move || this.sample()).await;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -153,6 +202,15 @@ impl VitalsWatch {
             .and_then(|text| cpu_ticks(&text))
             .unwrap_or_default();
         let sample = Sample {
+            room: rustix::fs::statvfs(self.store.root()).ok().map(|room| {
+                (
+                    room.f_blocks.saturating_mul(room.f_frsize),
+                    room.f_bavail.saturating_mul(room.f_frsize),
+                )
+            }),
+            memory_percent: std::fs::read_to_string("/proc/meminfo")
+                .ok()
+                .and_then(|text| memory_percent(&text)),
             at: Instant::now(),
             busy,
             ticks,
@@ -165,7 +223,6 @@ impl VitalsWatch {
         }
     }
 
-    /// Blocks for a moment.
     pub fn now(&self) -> Vitals {
         let ends = {
             let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,17 +239,15 @@ impl VitalsWatch {
                 rate = Some(last.received.saturating_sub(first.received) as f64 / seconds);
             }
         }
-        let room = rustix::fs::statvfs(self.store.root()).ok();
+        let last = ends.map(|(_, last)| last);
+        let room = last.and_then(|last| last.room);
         let backlog_bytes = self.vault.pending_bytes();
         Vitals {
             cpu_percent,
-            memory_percent: std::fs::read_to_string("/proc/meminfo")
-                .ok()
-                .and_then(|text| memory_percent(&text)),
-            store_capacity_bytes: room
-                .as_ref()
-                .map(|room| room.f_blocks.saturating_mul(room.f_frsize)),
-            store_free_bytes: room.map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
+            memory_percent: last.and_then(|last| last.memory_percent),
+            store_capacity_bytes: room.map(|(all, _)| all),
+            store_free_bytes: room.map(|(_, free)| free),
+            silent: last.map(|last| last.at.elapsed()),
             backlog_bytes,
             held_bytes: self.sessions.held_bytes(),
             received_bytes_per_second: rate,
@@ -245,6 +300,7 @@ mod tests {
             store_capacity_bytes: Some(1000),
             store_free_bytes: Some(300),
             backlog_eta_seconds: Some(1800),
+            silent: Some(SILENT),
             ..Vitals::default()
         };
         assert_eq!(well.alarms(), []);
@@ -268,6 +324,7 @@ mod tests {
             memory_percent: Some(95.1),
             store_free_bytes: Some(249),
             backlog_eta_seconds: Some(2701),
+            silent: Some(SILENT + Duration::from_secs(1)),
             ..well
         };
         let codes = [
@@ -277,7 +334,12 @@ mod tests {
             "ProcessServerBacklog",
         ];
         assert_eq!(severities(warned), codes.map(|code| (code, Severity::Warning)));
-        assert_eq!(severities(critical), codes.map(|code| (code, Severity::Critical)));
+        let troubles = critical.troubles();
+        let rooms: Vec<_> = troubles.iter().map(|trouble| trouble.free_bytes).collect();
+        assert_eq!(rooms, [None, None, Some(249), None, None]);
+        let mut expected = codes.map(|code| (code, Severity::Critical)).to_vec();
+        expected.push(("ProcessServerSilent", Severity::Critical));
+        assert_eq!(severities(critical), expected);
     }
 
     #[test]

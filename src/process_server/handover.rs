@@ -1,7 +1,7 @@
 //! Who may take a machine's replica home, and what it says of it: plain values and the trait of whoever decides.
 use crate::block::{DiskId, MachineId, PointId};
 use crate::wire::Refused;
-pub use crate::wire::{NOTHING_TO_RECEIVE, OLD_ORDERS};
+pub use crate::wire::{NOTHING_TO_RECEIVE, OLD_ORDERS, ReceivePhase};
 
 /// What a receiver is to do now.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,55 +34,6 @@ pub struct ReceivePoint {
     pub id: PointId,
     pub instant_unix_nanos: i64,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceivePhase {
-    /// Reads its disks and compares them with the point.
-    Comparing,
-    /// Takes what differs.
-    Copying,
-    /// Holds the newest point and waits for the next.
-    Following,
-    /// Takes what the final point changed.
-    LastDelta,
-    /// Reads its disks back and compares them with the final point.
-    Verifying,
-    /// Verified: the machine may start at home.
-    Done,
-    /// Ended before it was done; the trouble says why, if there was any.
-    Stopped,
-}
-
-impl ReceivePhase {
-    pub const ALL: [Self; 7] = [
-        Self::Comparing,
-        Self::Copying,
-        Self::Following,
-        Self::LastDelta,
-        Self::Verifying,
-        Self::Done,
-        Self::Stopped,
-    ];
-}
-
-impl std::fmt::Display for ReceivePhase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-impl std::str::FromStr for ReceivePhase {
-    type Err = UnknownPhase;
-
-    fn from_str(word: &str) -> Result<Self, UnknownPhase> {
-        let known = Self::ALL.into_iter().find(|phase| phase.to_string() == word);
-        known.ok_or(UnknownPhase)
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("not a phase of a receiver")]
-pub struct UnknownPhase;
 
 /// What a receiver says of itself: at every change of phase, and every few seconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,9 +107,12 @@ pub trait Handover: Send + Sync {
     fn report(&self, receiver: MachineId, report: ReceiveReport) -> Result<(), Refused>;
 }
 
+/// How the owners of receivers' pins begin.
+pub const RECEIVERS: &str = "receive-";
+
 /// Who holds the pins of the points that a receiver needs.
 pub fn pin_owner(receiver: MachineId) -> String {
-    format!("receive-{receiver}")
+    format!("{RECEIVERS}{receiver}")
 }
 
 /// Lets go of what a receiver held: it is done, or will not go on. Safe to call again.
@@ -177,14 +131,6 @@ pub fn release_pins(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn phases_are_read_as_they_are_written() {
-        for phase in ReceivePhase::ALL {
-            assert_eq!(phase.to_string().parse::<ReceivePhase>().unwrap(), phase);
-        }
-        assert!("Sleeping".parse::<ReceivePhase>().is_err());
-    }
 
     #[test]
     fn a_point_is_held_when_every_disk_holds_it() {

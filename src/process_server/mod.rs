@@ -10,8 +10,8 @@ mod session;
 mod sessions;
 
 pub use handover::{
-    Handover, NOTHING_TO_RECEIVE, OLD_ORDERS, ReceiveDisk, ReceiveDiskReport, ReceiveOrder, ReceivePhase,
-    ReceivePoint, ReceiveReport, ReceiveTrouble, pin_owner, release_pins,
+    Handover, NOTHING_TO_RECEIVE, OLD_ORDERS, RECEIVERS, ReceiveDisk, ReceiveDiskReport, ReceiveOrder,
+    ReceivePhase, ReceivePoint, ReceiveReport, ReceiveTrouble, pin_owner, release_pins,
 };
 pub use maintenance::{Maintenance, RetentionOf};
 pub use receive::ReceiveService;

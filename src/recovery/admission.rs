@@ -2,7 +2,7 @@
 use super::error::Refusal;
 use super::job::JobKind;
 use super::request::Operation;
-use super::state::{Item, ProtectionEvent, ProtectionState, TestFailoverState};
+use super::state::{ActiveLocation, Item, ProtectionEvent, ProtectionState, TestFailoverState};
 
 /// All that the verdict depends on.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Facts<'a> {
     pub source_connected: bool,
     /// Why no machine can be started at the target, in words; None: it can.
     pub target_trouble: Option<&'a str>,
+    /// Why the receiver of a reprotected machine cannot take it home now; None: it can.
+    pub receiver_trouble: Option<&'a str>,
 }
 
 /// Every operation, with the reason where it is refused.
@@ -27,10 +29,14 @@ pub fn allowed(facts: &Facts) -> Vec<(Operation, Option<Refusal>)> {
 
 pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
     job_running(facts)?;
+    let item = facts.item;
+    let no = || Err(not_possible(operation, facts));
     match operation {
         Operation::TestFailover => {
-            protected(operation, facts)?;
-            match facts.item.test_failover_state {
+            if item.protection != ProtectionState::Protected && !runs_at_target(item) {
+                return no();
+            }
+            match item.test_failover_state {
                 TestFailoverState::None => {}
                 TestFailoverState::TestFailoverCompleted | TestFailoverState::TestFailoverFailed => {
                     return Err(cleanup_pending("another test failover"));
@@ -39,94 +45,149 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
             }
             startable(facts)
         }
-        Operation::TestFailoverCleanup => match facts.item.test_failover_state {
+        Operation::TestFailoverCleanup => match item.test_failover_state {
             TestFailoverState::TestFailoverCompleted | TestFailoverState::TestFailoverFailed => Ok(()),
             TestFailoverState::None => Err(Refusal::new(
                 "NoTestFailover",
-                format!("No test failover of {} waits for its cleanup.", facts.item.name),
+                format!("No test failover of {} waits for its cleanup.", item.name),
                 "No test failover was run, or it was cleaned up already; one that fails cleans up after itself.",
                 "Nothing needs to be done.",
             )),
             _ => Err(busy("A test failover or its cleanup")),
         },
+        Operation::PlannedFailover => {
+            let again = item.protection == ProtectionState::PlannedFailoverFailed
+                && item.active_location == ActiveLocation::Primary;
+            if !again && !item.is_protected_at_home() {
+                return no();
+            }
+            if !again && !facts.source_connected {
+                return Err(source_silent(facts));
+            }
+            startable(facts)
+        }
         // A waiting test failover does not hold up the real one: it has a folder, a name and a pin of its own.
         Operation::UnplannedFailover => {
-            if facts.item.protection != ProtectionState::UnplannedFailoverFailed {
-                protected(operation, facts)?;
+            let again = matches!(
+                item.protection,
+                ProtectionState::UnplannedFailoverFailed | ProtectionState::PlannedFailoverFailed
+            ) && item.active_location == ActiveLocation::Primary;
+            if !again && !item.is_protected_at_home() {
+                return no();
+            }
+            startable(facts)
+        }
+        Operation::ChangeRecoveryPoint => {
+            let open = item
+                .protection
+                .step(ProtectionEvent::ChangePointRequested)
+                .is_ok();
+            if !open || item.active_location == ActiveLocation::Primary {
+                return no();
             }
             startable(facts)
         }
         Operation::Commit => {
-            match facts.item.protection {
-                ProtectionState::UnplannedFailoverCompleted | ProtectionState::CommitFailoverFailed => {}
-                ProtectionState::CommitFailoverCompleted => {
-                    return Err(Refusal::new(
-                        "AlreadyCommitted",
-                        format!("The failover of {} is committed already.", facts.item.name),
-                        "Somebody committed it before.",
-                        "Nothing needs to be done.",
-                    ));
-                }
-                ProtectionState::CommitFailoverInProgress => return Err(busy("The commit")),
-                _ => {
-                    return Err(Refusal::new(
-                        "NothingToCommit",
-                        format!("{} has no failover that could be committed.", facts.item.name),
-                        "No failover was run, or it failed.",
-                        "Run a failover first; commit it when the machine at the target is as it should be.",
-                    ));
-                }
+            let open = item.protection.step(ProtectionEvent::CommitRequested).is_ok();
+            // A change of the point that failed half way leaves nothing that could be kept.
+            if !open || item.failover.is_none() {
+                return no();
             }
-            if facts.item.test_failover_state != TestFailoverState::None {
+            if item.test_failover_state != TestFailoverState::None {
                 return Err(cleanup_pending(
                     "the commit, which removes the other recovery points",
                 ));
             }
             Ok(())
         }
+        Operation::CancelFailover => match item.protection.step(ProtectionEvent::CancelRequested) {
+            Ok(_) => Ok(()),
+            Err(_) => no(),
+        },
+        Operation::ReverseReplicate => match item.protection.step(ProtectionEvent::ReprotectRequested) {
+            Ok(_) => Ok(()),
+            Err(_) => no(),
+        },
+        Operation::Failback => {
+            let away = item.active_location == ActiveLocation::Recovery && item.reprotect.is_some();
+            let state = matches!(
+                item.protection,
+                ProtectionState::Protected | ProtectionState::PlannedFailoverFailed
+            );
+            if !away || !state {
+                return no();
+            }
+            match facts.receiver_trouble {
+                None => Ok(()),
+                Some(trouble) => Err(Refusal::new(
+                    "ReceiverNotReady",
+                    format!("{} cannot be taken home now: {trouble}.", item.name),
+                    "`lifeboat agent receive` is not running at home, has lost its connection, or has not taken the disks yet.",
+                    "Start `lifeboat agent receive` at home and wait until it follows.",
+                )),
+            }
+        }
         Operation::RepairReplication => {
             if facts.open_job == Some(JobKind::Resynchronize) {
                 return Err(busy("A resynchronization"));
             }
-            match facts.item.protection {
-                ProtectionState::Protected => {}
+            match item.protection {
                 ProtectionState::InitialReplicationFailed | ProtectionState::InitialReplicationInProgress => {
                 }
-                state => return Err(not_protected(operation, facts, state)),
+                _ if item.is_protected_at_home() => {}
+                _ => return no(),
             }
             if !facts.source_connected {
-                return Err(Refusal::new(
-                    "SourceNotConnected",
-                    format!("The agent on {} does not answer.", facts.item.name),
-                    "The machine is down, the agent is stopped, or the network to this server is cut.",
-                    "Start the agent on the machine (`lifeboat agent status` there says more) and try again.",
-                ));
+                return Err(source_silent(facts));
             }
             Ok(())
         }
         Operation::DisableProtection => {
-            if facts.item.test_failover.is_some() || facts.item.test_failover_state != TestFailoverState::None
-            {
+            if item.test_failover.is_some() || item.test_failover_state != TestFailoverState::None {
                 return Err(cleanup_pending("protection is disabled"));
             }
-            if facts.item.failover.is_some() || facts.item.protection.is_fenced() {
+            if item.failover.is_some() || item.active_location == ActiveLocation::Recovery {
                 return Err(Refusal::new(
                     "MachineRunsFromReplica",
                     format!(
                         "{} was failed over: the machine at the target reads its disks from this replica.",
-                        facts.item.name
+                        item.name
                     ),
                     "Disabling protection removes the replica and with it the disks of the running machine.",
-                    "Keep the item for as long as the machine runs at the target.",
+                    "Bring the machine home, or keep the item for as long as it runs at the target.",
                 ));
             }
-            match facts.item.protection {
+            match item.protection {
                 ProtectionState::DisablingProtection => Err(busy("Disabling the protection")),
                 state if state.step(ProtectionEvent::DisableRequested).is_ok() => Ok(()),
-                state => Err(not_protected(operation, facts, state)),
+                _ => no(),
             }
         }
     }
+}
+
+/// It lives at the target and has recovery points from there.
+fn runs_at_target(item: &Item) -> bool {
+    item.active_location == ActiveLocation::Recovery
+        && item.failover.is_some()
+        && matches!(
+            item.protection,
+            ProtectionState::PlannedFailoverCompleted
+                | ProtectionState::UnplannedFailoverCompleted
+                | ProtectionState::ChangeRecoveryPointCompleted
+                | ProtectionState::CommitFailoverCompleted
+                | ProtectionState::ReprotectInitiated
+                | ProtectionState::ReprotectFailed
+        )
+}
+
+fn source_silent(facts: &Facts) -> Refusal {
+    Refusal::new(
+        "SourceNotConnected",
+        format!("The agent on {} does not answer.", facts.item.name),
+        "The machine is down, the agent is stopped, or the network to this server is cut.",
+        "Start the agent on the machine (`lifeboat agent status` there says more) and try again.",
+    )
 }
 
 pub(super) fn job_running(facts: &Facts) -> Result<(), Refusal> {
@@ -160,8 +221,10 @@ fn cleanup_pending(before: &str) -> Refusal {
     )
 }
 
-fn not_protected(operation: Operation, facts: &Facts, state: ProtectionState) -> Refusal {
-    let name = &facts.item.name;
+/// Why an operation has no place in the item's state.
+fn not_possible(operation: Operation, facts: &Facts) -> Refusal {
+    let (name, state) = (&facts.item.name, facts.item.protection);
+    let away = facts.item.active_location == ActiveLocation::Recovery;
     match state {
         ProtectionState::EnablingProtection | ProtectionState::InitialReplicationInProgress => Refusal::new(
             "InitialReplicationRunning",
@@ -187,30 +250,88 @@ fn not_protected(operation: Operation, facts: &Facts, state: ProtectionState) ->
             "Somebody disabled it.",
             "Enable replication again when it has ended.",
         ),
-        ProtectionState::UnplannedFailoverInitiated | ProtectionState::UnplannedFailoverCompleting => {
-            busy("A failover")
-        }
-        ProtectionState::UnplannedFailoverFailed => Refusal::new(
+        ProtectionState::UnplannedFailoverInitiated
+        | ProtectionState::UnplannedFailoverCompleting
+        | ProtectionState::PlannedFailoverInitiated
+        | ProtectionState::PlannedFailoverCompleting => busy("A failover"),
+        ProtectionState::ChangeRecoveryPointInitiated => busy("A change of the recovery point"),
+        ProtectionState::CommitFailoverInProgress => busy("The commit"),
+        ProtectionState::CancelFailoverInProgress => busy("The cancel of the failover"),
+        ProtectionState::ReprotectInitiated => Refusal::new(
+            "ReprotectRunning",
+            format!("{name} is being reprotected; {operation:?} is not possible before it has ended."),
+            "The first copy in the new direction is not complete.",
+            "Wait until the job Reprotect is over.",
+        ),
+        ProtectionState::UnplannedFailoverFailed | ProtectionState::PlannedFailoverFailed => Refusal::new(
             "FailoverFailed",
             format!(
                 "The failover of {name} failed after its source was fenced; {operation:?} is not possible."
             ),
             "See the failed job.",
-            "Run the failover again.",
+            "Run the failover again, or cancel it so that the source goes on.",
         ),
-        _ => Refusal::new(
-            "AlreadyFailedOver",
+        ProtectionState::ChangeRecoveryPointFailed => Refusal::new(
+            "ChangeRecoveryPointFailed",
+            format!("The change of the recovery point of {name} failed; {operation:?} is not possible."),
+            "See the failed job.",
+            "Change the recovery point again, or cancel the failover.",
+        ),
+        ProtectionState::CancelFailoverFailed => Refusal::new(
+            "CancelFailoverFailed",
+            format!("The cancel of the failover of {name} failed half way; {operation:?} is not possible."),
+            "See the failed job.",
+            "Cancel the failover again.",
+        ),
+        ProtectionState::PlannedFailoverCompleted
+        | ProtectionState::UnplannedFailoverCompleted
+        | ProtectionState::ChangeRecoveryPointCompleted
+        | ProtectionState::CommitFailoverFailed => Refusal::new(
+            "CommitPending",
+            format!("The failover of {name} is not committed; {operation:?} is not possible."),
+            "The machine runs where the failover brought it, and nobody has said yet that it is as it should be.",
+            "Commit the failover, or cancel it.",
+        ),
+        ProtectionState::CommitFailoverCompleted if operation == Operation::Commit => Refusal::new(
+            "AlreadyCommitted",
+            format!("The failover of {name} is committed already."),
+            "Somebody committed it before.",
+            "Reprotect it, so that it can go back.",
+        ),
+        ProtectionState::CommitFailoverCompleted | ProtectionState::ReprotectFailed => Refusal::new(
+            "NotReprotected",
             format!("{name} was failed over; {operation:?} is not possible."),
-            "The machine runs at the target, and its source is fenced.",
-            "Go on with the machine at the target.",
+            "Replication in the new direction has not begun, or its begin failed.",
+            "Reprotect the machine.",
         ),
-    }
-}
-
-fn protected(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
-    match facts.item.protection {
-        ProtectionState::Protected => Ok(()),
-        state => Err(not_protected(operation, facts, state)),
+        ProtectionState::Protected => match operation {
+            Operation::Failback if !away => Refusal::new(
+                "NotFailedOver",
+                format!("{name} is at home."),
+                "No failover was run, or it has come home already.",
+                "Nothing needs to be done.",
+            ),
+            Operation::PlannedFailover | Operation::UnplannedFailover | Operation::RepairReplication => {
+                Refusal::new(
+                    "AlreadyFailedOver",
+                    format!("{name} runs at the target; {operation:?} is not possible."),
+                    "It was failed over and reprotected: replication goes towards its home.",
+                    "Run a failback to bring it home.",
+                )
+            }
+            Operation::ReverseReplicate => Refusal::new(
+                "AlreadyProtected",
+                format!("{name} is protected in the direction in which it is replicated now."),
+                "It was not failed over, or it is reprotected already.",
+                "Nothing needs to be done.",
+            ),
+            _ => Refusal::new(
+                "NothingToCommit",
+                format!("{name} has no failover that could be committed, changed or cancelled."),
+                "No failover was run, or it failed, or it was committed already.",
+                "Run a failover first; commit it when the machine is as it should be.",
+            ),
+        },
     }
 }
 
@@ -244,6 +365,7 @@ fn startable(facts: &Facts) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::Reprotect;
     use super::super::tests::item;
     use super::*;
 
@@ -260,6 +382,7 @@ mod tests {
             usable_points: 3,
             source_connected: true,
             target_trouble: None,
+            receiver_trouble: None,
         };
         facts(&mut all);
         let refusal = admit(operation, &all).err();
@@ -275,10 +398,6 @@ mod tests {
         refusal.map(|refusal| refusal.code)
     }
 
-    fn in_state(operation: Operation, state: ProtectionState) -> Option<String> {
-        verdict(operation, |item| item.protection = state, |_| ())
-    }
-
     fn in_test_state(operation: Operation, state: TestFailoverState) -> Option<String> {
         verdict(operation, |item| item.test_failover_state = state, |_| ())
     }
@@ -287,91 +406,180 @@ mod tests {
     use ProtectionState as P;
     use TestFailoverState as T;
 
-    #[test]
-    fn a_protected_machine_with_points() {
-        let expected = [
-            (TestFailover, None),
-            (TestFailoverCleanup, Some("NoTestFailover")),
-            (UnplannedFailover, None),
-            (Commit, Some("NothingToCommit")),
-            (RepairReplication, None),
-            (DisableProtection, None),
-        ];
-        for (operation, code) in expected {
-            assert_eq!(
-                in_state(operation, P::Protected).as_deref(),
-                code,
-                "{operation:?}"
-            );
-        }
-    }
-
-    /// One column per operation in the order of `Operation::ALL`.
-    #[test]
-    fn each_protection_state_gives_its_reason() {
-        let running = Some("InitialReplicationRunning");
-        let failed = Some("InitialReplicationFailed");
-        let (none, nothing) = (Some("NoTestFailover"), Some("NothingToCommit"));
-        let (busy, over) = (Some("InProgress"), Some("AlreadyFailedOver"));
-        let (ends, runs) = (Some("ProtectionEnds"), Some("MachineRunsFromReplica"));
-        let not = Some("NotProtected");
-        let table = [
-            (P::Unprotected, [not, none, not, nothing, not, not]),
-            (
-                P::EnablingProtection,
-                [running, none, running, nothing, running, None],
-            ),
-            (P::EnablingFailed, [failed, none, failed, nothing, failed, None]),
-            (
-                P::InitialReplicationInProgress,
-                [running, none, running, nothing, None, None],
-            ),
-            (
-                P::InitialReplicationFailed,
-                [failed, none, failed, nothing, None, None],
-            ),
-            (P::Protected, [None, none, None, nothing, None, None]),
-            (
-                P::UnplannedFailoverInitiated,
-                [busy, none, busy, nothing, busy, busy],
-            ),
-            (
-                P::UnplannedFailoverCompleting,
-                [busy, none, busy, nothing, busy, runs],
-            ),
-            (
-                P::UnplannedFailoverCompleted,
-                [over, none, over, None, over, runs],
-            ),
-            (
-                P::UnplannedFailoverFailed,
-                [
-                    Some("FailoverFailed"),
-                    none,
-                    None,
-                    nothing,
-                    Some("FailoverFailed"),
-                    runs,
-                ],
-            ),
-            (P::CommitFailoverInProgress, [over, none, over, busy, over, runs]),
-            (
-                P::CommitFailoverCompleted,
-                [over, none, over, Some("AlreadyCommitted"), over, runs],
-            ),
-            (P::CommitFailoverFailed, [over, none, over, None, over, runs]),
-            (P::DisablingProtection, [ends, none, ends, nothing, ends, busy]),
-            (P::DisablingFailed, [ends, none, ends, nothing, ends, None]),
-        ];
+    /// One row per state, a code per operation in the order of `Operation::ALL`; `.`: allowed.
+    fn check(table: &[(P, [&str; 11])], location: ActiveLocation, failed_over: bool, reprotected: bool) {
         for (state, row) in table {
             for (operation, code) in Operation::ALL.into_iter().zip(row) {
+                let verdict = verdict(
+                    operation,
+                    |item| {
+                        item.protection = *state;
+                        item.active_location = location;
+                        item.failover = failed_over.then(super::super::tests::started);
+                        item.reprotect = reprotected.then_some(Reprotect {
+                            receiver: item.machine,
+                            final_point: None,
+                        });
+                    },
+                    |_| (),
+                );
                 assert_eq!(
-                    in_state(operation, state).as_deref(),
-                    code,
-                    "{operation:?} in {state:?}"
+                    verdict.as_deref().unwrap_or("."),
+                    *code,
+                    "{operation:?} in {state:?} at {location:?}"
                 );
             }
         }
+    }
+
+    const NONE: &str = "NoTestFailover";
+    const BUSY: &str = "InProgress";
+
+    #[test]
+    fn each_protection_state_at_home_gives_its_reason() {
+        let running = "InitialReplicationRunning";
+        let failed = "InitialReplicationFailed";
+        let (ends, nothing) = ("ProtectionEnds", "NothingToCommit");
+        let all = |code| [code, NONE, code, code, code, code, code, code, code, code, code];
+        let but = |code, changes: &[(usize, &'static str)]| {
+            let mut row = all(code);
+            for (column, code) in changes {
+                row[*column] = code;
+            }
+            row
+        };
+        let table = [
+            (P::Unprotected, all("NotProtected")),
+            (P::EnablingProtection, but(running, &[(10, ".")])),
+            (P::EnablingFailed, but(failed, &[(10, ".")])),
+            (
+                P::InitialReplicationInProgress,
+                but(running, &[(9, "."), (10, ".")]),
+            ),
+            (P::InitialReplicationFailed, but(failed, &[(9, "."), (10, ".")])),
+            (
+                P::Protected,
+                [
+                    ".",
+                    NONE,
+                    ".",
+                    ".",
+                    nothing,
+                    nothing,
+                    nothing,
+                    "AlreadyProtected",
+                    "NotFailedOver",
+                    ".",
+                    ".",
+                ],
+            ),
+            (P::PlannedFailoverInitiated, all(BUSY)),
+            (P::PlannedFailoverCompleting, all(BUSY)),
+            (P::UnplannedFailoverInitiated, all(BUSY)),
+            (P::UnplannedFailoverCompleting, all(BUSY)),
+            (
+                P::PlannedFailoverFailed,
+                but("FailoverFailed", &[(2, "."), (3, "."), (6, ".")]),
+            ),
+            (
+                P::UnplannedFailoverFailed,
+                but("FailoverFailed", &[(3, "."), (6, ".")]),
+            ),
+            (P::ReprotectInitiated, all("ReprotectRunning")),
+            (P::ReprotectFailed, but("NotReprotected", &[(7, "."), (10, ".")])),
+            // After a failback that was committed.
+            (
+                P::CommitFailoverCompleted,
+                but("NotReprotected", &[(5, "AlreadyCommitted"), (7, "."), (10, ".")]),
+            ),
+            (P::DisablingProtection, but(ends, &[(10, BUSY)])),
+            (P::DisablingFailed, but(ends, &[(10, ".")])),
+        ];
+        check(&table, ActiveLocation::Primary, false, false);
+        // A failback that is not committed: it may be, or be cancelled.
+        let home = [(
+            P::PlannedFailoverCompleted,
+            but(
+                "CommitPending",
+                &[(5, "."), (6, "."), (10, "MachineRunsFromReplica")],
+            ),
+        )];
+        check(&home, ActiveLocation::Primary, true, true);
+    }
+
+    #[test]
+    fn each_protection_state_at_the_target_gives_its_reason() {
+        let runs = "MachineRunsFromReplica";
+        let all = |code| [code, NONE, code, code, code, code, code, code, code, code, runs];
+        let pending = "CommitPending";
+        let open = [
+            ".", NONE, pending, pending, ".", ".", ".", pending, pending, pending, runs,
+        ];
+        let lost = "NotReprotected";
+        let table = [
+            (P::PlannedFailoverCompleted, open),
+            (P::UnplannedFailoverCompleted, open),
+            (P::ChangeRecoveryPointCompleted, open),
+            (P::ChangeRecoveryPointInitiated, all(BUSY)),
+            (P::CommitFailoverInProgress, all(BUSY)),
+            (P::CancelFailoverInProgress, all(BUSY)),
+            (
+                P::CommitFailoverFailed,
+                [
+                    pending, NONE, pending, pending, pending, ".", pending, pending, pending, pending, runs,
+                ],
+            ),
+            (
+                P::CommitFailoverCompleted,
+                [
+                    ".",
+                    NONE,
+                    lost,
+                    lost,
+                    lost,
+                    "AlreadyCommitted",
+                    lost,
+                    ".",
+                    lost,
+                    lost,
+                    runs,
+                ],
+            ),
+            (
+                P::ReprotectFailed,
+                [".", NONE, lost, lost, lost, lost, lost, ".", lost, lost, runs],
+            ),
+        ];
+        check(&table, ActiveLocation::Recovery, true, false);
+        let (over, nothing) = ("AlreadyFailedOver", "NothingToCommit");
+        let protected = [(
+            P::Protected,
+            [
+                ".",
+                NONE,
+                over,
+                over,
+                nothing,
+                nothing,
+                nothing,
+                "AlreadyProtected",
+                ".",
+                over,
+                runs,
+            ],
+        )];
+        check(&protected, ActiveLocation::Recovery, true, true);
+        let failed = "ChangeRecoveryPointFailed";
+        // The machine before it is gone: nothing to commit.
+        let row = [
+            failed, NONE, failed, failed, ".", failed, ".", failed, failed, failed, runs,
+        ];
+        check(
+            &[(P::ChangeRecoveryPointFailed, row)],
+            ActiveLocation::Recovery,
+            false,
+            false,
+        );
     }
 
     #[test]
@@ -411,6 +619,7 @@ mod tests {
                 Commit,
                 |item| {
                     item.protection = P::UnplannedFailoverCompleted;
+                    item.failover = Some(super::super::tests::started());
                     item.test_failover_state = state;
                 },
                 |_| (),
@@ -464,7 +673,21 @@ mod tests {
             let no_source = verdict(operation, |_| (), |facts| facts.source_connected = false);
             assert_eq!(no_source, None);
         }
-        let repair = verdict(RepairReplication, |_| (), |facts| facts.source_connected = false);
-        assert_eq!(repair.as_deref(), Some("SourceNotConnected"));
+        for operation in [RepairReplication, PlannedFailover] {
+            let silent = verdict(operation, |_| (), |facts| facts.source_connected = false);
+            assert_eq!(silent.as_deref(), Some("SourceNotConnected"));
+        }
+        let failback = verdict(
+            Failback,
+            |item| {
+                item.active_location = ActiveLocation::Recovery;
+                item.reprotect = Some(Reprotect {
+                    receiver: item.machine,
+                    final_point: None,
+                });
+            },
+            |facts| facts.receiver_trouble = Some("it is not heard"),
+        );
+        assert_eq!(failback.as_deref(), Some("ReceiverNotReady"));
     }
 }

@@ -1,8 +1,11 @@
 //! What a job changes in its item, as values: recorded together with the task that makes it true.
 use super::job::{JobKind, JobState};
 use super::request::Request;
-use super::state::{ActiveLocation, Failover, Item, ProtectionEvent, Refused, TestEvent, TestFailoverState};
+use super::state::{
+    ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, Refused, TestEvent, TestFailoverState,
+};
 use super::steps::{Outcome, Parameters, Step};
+use crate::block::PointId;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -19,6 +22,12 @@ pub enum Change {
     TestSucceeded {
         unix_nanos: i64,
     },
+    /// The last point of a machine that comes home; None: it does not come now.
+    FinalPoint(Option<PointId>),
+    /// The way home is over.
+    ReprotectEnds,
+    /// The source goes on where somebody else wrote.
+    NewLine,
 }
 
 impl Change {
@@ -30,6 +39,13 @@ impl Change {
             Self::TestFailover(failover) => item.test_failover = failover.clone(),
             Self::Failover(failover) => item.failover = failover.clone(),
             Self::ActiveLocation(location) => item.active_location = *location,
+            Self::FinalPoint(point) => {
+                if let Some(reprotect) = &mut item.reprotect {
+                    reprotect.final_point = *point;
+                }
+            }
+            Self::ReprotectEnds => item.reprotect = None,
+            Self::NewLine => item.line += 1,
             Self::TestSucceeded { unix_nanos } => item.last_successful_test_unix_nanos = Some(*unix_nanos),
         }
         Ok(())
@@ -42,22 +58,32 @@ pub fn at_submission(request: &Request) -> Change {
         Request::TestFailover { .. } => Change::Test(TestEvent::TestRequested),
         Request::TestFailoverCleanup { .. } => Change::Test(TestEvent::CleanupRequested),
         Request::UnplannedFailover { .. } => Change::Protection(ProtectionEvent::FailoverRequested),
+        Request::PlannedFailover | Request::Failback => {
+            Change::Protection(ProtectionEvent::PlannedFailoverRequested)
+        }
+        Request::ChangeRecoveryPoint { .. } => Change::Protection(ProtectionEvent::ChangePointRequested),
+        Request::CancelFailover => Change::Protection(ProtectionEvent::CancelRequested),
         Request::Commit => Change::Protection(ProtectionEvent::CommitRequested),
     }
 }
 
 /// With the begin of a step. `store_generation`: the highest that ever wrote to the store.
 pub fn before(step: Step, request: &Request, outcome: &Outcome, store_generation: u64) -> Vec<Change> {
+    let raise = Change::RaiseGeneration {
+        above: store_generation,
+    };
     match (step, request) {
         // Once in a job, also when the step is run again after a crash.
-        (Step::FenceSource, _) if outcome.generation.is_none() => vec![
-            Change::RaiseGeneration {
-                above: store_generation,
-            },
-            Change::Protection(ProtectionEvent::SourceFenced),
-        ],
+        (Step::FenceSource | Step::FenceTarget, _) if outcome.generation.is_none() => {
+            vec![raise, Change::Protection(ProtectionEvent::SourceFenced)]
+        }
+        (Step::ReleaseSource, _) if outcome.generation.is_none() => vec![raise, Change::NewLine],
+        (Step::RestartMachine, _) if outcome.generation.is_none() => vec![raise],
         (Step::StartMachine, Request::TestFailover { .. }) => vec![Change::Test(TestEvent::MachineStarting)],
-        (Step::StopDisks, _) => vec![Change::Test(TestEvent::MachineStopped)],
+        (Step::StopDisks, Request::TestFailoverCleanup { .. }) => {
+            vec![Change::Test(TestEvent::MachineStopped)]
+        }
+        (Step::HandHome, _) => vec![Change::FinalPoint(outcome.point_id)],
         _ => Vec::new(),
     }
 }
@@ -65,7 +91,9 @@ pub fn before(step: Step, request: &Request, outcome: &Outcome, store_generation
 /// With the end of a step that succeeded.
 pub fn after(step: Step, parameters: &Parameters) -> Vec<Change> {
     match step {
-        Step::DiscardFailedAttempt if parameters.failover.is_some() => vec![Change::Failover(None)],
+        Step::DiscardFailedAttempt | Step::DiscardMachine if parameters.failover.is_some() => {
+            vec![Change::Failover(None)]
+        }
         _ => Vec::new(),
     }
 }
@@ -77,10 +105,29 @@ pub fn at_success(parameters: &Parameters, started: Option<Failover>, now_unix_n
             Change::Test(TestEvent::TestCompleted),
             Change::TestFailover(started),
         ],
-        Request::UnplannedFailover { .. } => vec![
+        Request::UnplannedFailover { .. } | Request::PlannedFailover => vec![
             Change::Protection(ProtectionEvent::FailoverCompleted),
             Change::Failover(started),
             Change::ActiveLocation(ActiveLocation::Recovery),
+        ],
+        Request::ChangeRecoveryPoint { .. } => vec![
+            Change::Protection(ProtectionEvent::ChangePointCompleted),
+            Change::Failover(started),
+        ],
+        // What was started and stays, for a cancel before the commit.
+        Request::Failback => vec![
+            Change::Protection(ProtectionEvent::FailoverCompleted),
+            Change::ActiveLocation(ActiveLocation::Primary),
+        ],
+        Request::CancelFailover if parameters.is_homecoming => vec![
+            Change::Protection(ProtectionEvent::CancelCompleted),
+            Change::FinalPoint(None),
+            Change::ActiveLocation(ActiveLocation::Recovery),
+        ],
+        Request::CancelFailover => vec![
+            Change::Protection(ProtectionEvent::CancelCompleted),
+            Change::Failover(None),
+            Change::ActiveLocation(ActiveLocation::Primary),
         ],
         Request::TestFailoverCleanup { .. } => {
             let mut changes = vec![
@@ -94,6 +141,11 @@ pub fn at_success(parameters: &Parameters, started: Option<Failover>, now_unix_n
             }
             changes
         }
+        Request::Commit if parameters.is_homecoming => vec![
+            Change::Protection(ProtectionEvent::CommitCompleted),
+            Change::Failover(None),
+            Change::ReprotectEnds,
+        ],
         Request::Commit => vec![Change::Protection(ProtectionEvent::CommitCompleted)],
     }
 }
@@ -105,19 +157,36 @@ pub fn at_failure(item: &Item, kind: JobKind, test_succeeded: bool, left: Option
             vec![Change::Test(TestEvent::TestFailed), Change::TestFailover(left)]
         }
         JobKind::TestFailover => vec![Change::Test(TestEvent::TestUndone)],
-        JobKind::UnplannedFailover if item.protection.is_fenced() => {
+        JobKind::UnplannedFailover | JobKind::PlannedFailover if item.source_is_fenced() => {
             let mut changes = vec![Change::Protection(ProtectionEvent::FailoverFailed)];
             if left.is_some() {
                 changes.push(Change::Failover(left));
             }
             changes
         }
-        JobKind::UnplannedFailover => vec![Change::Protection(ProtectionEvent::FailoverAbandoned)],
+        JobKind::UnplannedFailover | JobKind::PlannedFailover => {
+            vec![Change::Protection(ProtectionEvent::FailoverAbandoned)]
+        }
+        JobKind::ChangeRecoveryPoint => {
+            let mut changes = vec![Change::Protection(ProtectionEvent::ChangePointFailed)];
+            if left.is_some() {
+                changes.push(Change::Failover(left));
+            }
+            changes
+        }
+        JobKind::CancelFailover => vec![Change::Protection(ProtectionEvent::CancelFailed)],
+        // Behind the fence nothing is left that could fail but the record itself.
+        JobKind::Failback if item.protection == ProtectionState::PlannedFailoverInitiated => vec![
+            Change::Protection(ProtectionEvent::FailoverAbandoned),
+            Change::FinalPoint(None),
+        ],
+        JobKind::Failback => vec![Change::Protection(ProtectionEvent::FailoverFailed)],
         JobKind::TestFailoverCleanup => vec![Change::Test(TestEvent::CleanupFailed { test_succeeded })],
         JobKind::CommitFailover => vec![Change::Protection(ProtectionEvent::CommitFailed)],
         // Not carried out here.
         JobKind::EnableReplication
         | JobKind::DisableReplication
+        | JobKind::Reprotect
         | JobKind::Resynchronize
         | JobKind::ChangeDisks => Vec::new(),
     }
@@ -130,11 +199,19 @@ pub fn machines_to_serve(item: &Item) -> Vec<&Failover> {
         .test_failover
         .as_ref()
         .filter(|_| item.test_failover_state == TestFailoverState::TestFailoverCompleted);
-    let real = item
-        .failover
+    test.into_iter().chain(active_machine(item)).collect()
+}
+
+/// The machine at the target that is the item's real one now.
+pub fn active_machine(item: &Item) -> Option<&Failover> {
+    item.failover
         .as_ref()
-        .filter(|_| item.active_location == ActiveLocation::Recovery);
-    test.into_iter().chain(real).collect()
+        .filter(|_| item.active_location == ActiveLocation::Recovery)
+}
+
+/// It came home by a failback; until the commit its disks at the target are kept.
+pub fn is_homecoming(item: &Item) -> bool {
+    item.active_location == ActiveLocation::Primary && item.reprotect.is_some()
 }
 
 /// Code of the error that stands for a person's cancel.

@@ -12,17 +12,19 @@
 //! hypervisor connects to it by itself.
 use super::error::failure;
 use super::job::{JobError, JobId};
+use super::line::{Line, LineSpec};
 use crate::block::{DiskId, MachineId, PointId};
 use crate::export::nbd::{Export, Listen, NbdServer};
 use crate::export::{BlockDevice, Branch};
 use crate::replica::{At, Store};
+use crate::rt::Report;
 use crate::target::{DiskAttachment, MachineSpec};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Longest path of a unix socket, without the closing zero (`sockaddr_un`).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -40,6 +42,15 @@ pub struct Base<'a> {
 struct Entry {
     branches: Vec<Arc<Branch>>,
     server: Option<NbdServer>,
+    /// Of a real failover: what the machine writes becomes recovery points.
+    line: Option<Arc<Line>>,
+}
+
+/// What a line needs besides the disks.
+pub struct LineOrder {
+    pub generation: u64,
+    pub report: Arc<dyn Report>,
+    pub every: Box<dyn Fn() -> Duration + Send>,
 }
 
 /// The disks of a machine that [`Disks::attachments`] attached.
@@ -206,6 +217,46 @@ impl Disks {
         Ok(())
     }
 
+    /// From now on what the machine writes becomes recovery points. Its disks are being served. Safe to repeat.
+    pub fn protect(&self, job: JobId, base: Base, order: LineOrder) -> Result<(), JobError> {
+        let entry = self.entry(job);
+        let mut entry = lock(&entry);
+        if entry.line.is_some() {
+            return Ok(());
+        }
+        let spec = LineSpec {
+            store: self.store.clone(),
+            machine: base.machine,
+            base: base.point,
+            branches: base
+                .disks
+                .iter()
+                .copied()
+                .zip(entry.branches.iter().cloned())
+                .collect(),
+            generation: order.generation,
+            report: order.report,
+            every: order.every,
+        };
+        let line = Line::start(spec).map_err(|error| {
+            failure(
+                "NoLine",
+                format!("What the machine writes cannot be protected: {error}."),
+                "The server has reached its limit of threads or of memory.",
+                "Raise the limit or wait until less runs; restart the server.",
+            )
+        })?;
+        entry.line = Some(Arc::new(line));
+        Ok(())
+    }
+
+    /// Makes a recovery point of what the machine wrote until now. The error is in words.
+    pub fn seal_now(&self, job: JobId, limit: Duration) -> Result<PointId, String> {
+        let entry = lock(&self.open).get(&job).cloned();
+        let line = entry.and_then(|entry| lock(&entry).line.clone());
+        line.ok_or("the machine's disks are not served")?.seal_now(limit)
+    }
+
     /// When the first read of the machine was answered by this process.
     pub fn first_read(&self, job: JobId) -> Option<Instant> {
         let entry = lock(&self.open).get(&job).cloned()?;
@@ -244,6 +295,9 @@ impl Disks {
 /// What a guest wrote but did not flush is kept over a restart of the server all the same: the guest knows of no restart.
 fn close(entry: &Mutex<Entry>) -> io::Result<()> {
     let mut entry = lock(entry);
+    if let Some(line) = entry.line.take() {
+        line.stop();
+    }
     if let Some(server) = entry.server.take() {
         server.shutdown();
     }

@@ -358,8 +358,21 @@ impl Run<'_> {
                 if let Some(started) = started {
                     self.shared.watch_start(started.job, &started.machine);
                 }
+                self.protect_at_target();
                 Ok(())
             }
+        }
+    }
+
+    /// From the first second on. A machine that cannot be protected runs all the same; the next start tries again.
+    fn protect_at_target(&self) {
+        let protected = match self.shared.parts.journal.item(self.job.machine) {
+            Ok(item) => self.shared.protect_at_target(&item),
+            // It is gone with the job, or the journal is: the next start reads it again.
+            Err(_) => Ok(()),
+        };
+        if let Err(error) = protected {
+            tracing::error!(machine = %self.job.machine, error = %error.message, "what the machine writes is not protected");
         }
     }
 
@@ -369,6 +382,7 @@ impl Run<'_> {
             job: self.job.id,
             point: self.outcome.point_id?,
             point_instant_unix_nanos: self.outcome.point_instant_unix_nanos?,
+            started_unix_nanos: now_unix_nanos(),
             machine: self.parameters.machine.clone()?,
         })
     }

@@ -1,6 +1,8 @@
 //! Jobs and tasks as values, and the journal that keeps them.
+use super::error::Refusal;
 use super::state::Item;
 use crate::block::MachineId;
+use crate::target::Nic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -30,8 +32,14 @@ pub enum JobKind {
     DisableReplication,
     TestFailover,
     TestFailoverCleanup,
+    PlannedFailover,
     UnplannedFailover,
+    ChangeRecoveryPoint,
     CommitFailover,
+    CancelFailover,
+    /// To replicate in the other direction from now on.
+    Reprotect,
+    Failback,
     Resynchronize,
     /// Disks are included or excluded.
     ChangeDisks,
@@ -140,4 +148,9 @@ pub trait Journal: Send + Sync {
     /// Keeps a job, and where given the item's new state with it: both or neither. `Item::revision` must be the one that
     /// is stored, else [`JournalError::Conflict`]; it grows by one. Inserts the job when it is new.
     fn record(&self, job: &Job, item: Option<&Item>) -> Result<(), JournalError>;
+    /// The NICs of a machine that is about to be started, with networks as they are now in place of their names. Inside: why
+    /// it cannot be started with them.
+    fn resolve_nics(&self, _: MachineId, nics: &[Nic]) -> Result<Result<Vec<Nic>, Refusal>, JournalError> {
+        Ok(Ok(nics.to_vec()))
+    }
 }

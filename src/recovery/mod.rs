@@ -9,6 +9,7 @@ mod disks;
 mod error;
 mod execute;
 pub mod job;
+mod line;
 mod points;
 mod request;
 mod runner;
@@ -23,6 +24,7 @@ pub use job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Ta
 pub use request::{Operation, PointChoice, Request, Source};
 pub use runner::{Parts, Resumed, Runner};
 pub use state::{
-    ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, TargetSettings, TestEvent,
+    ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, Reprotect, TargetSettings, TestEvent,
     TestFailoverState,
 };
+pub use steps::STOP_SOURCE;

@@ -11,7 +11,7 @@
 //! | a job's gate | a look or a change | nothing |
 use super::admission::{self, Facts};
 use super::changes;
-use super::disks::{Base, Disks, attached};
+use super::disks::{Base, Disks, LineOrder, attached};
 use super::error::{RecoveryError, Refusal, chain};
 use super::job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
 use super::points;
@@ -21,8 +21,8 @@ use super::steps::{self, Outcome, Parameters};
 use super::watch::Watch;
 use crate::block::MachineId;
 use crate::replica::Store;
-use crate::rt::now_unix_nanos;
-use crate::target::{Compute, MachineSpec, MachineStatus};
+use crate::rt::{Report, now_unix_nanos};
+use crate::target::{Compute, MachineSpec, MachineStatus, Network, Nic};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 const FOREIGN_LOOK: Duration = Duration::from_millis(100);
 /// How long a verdict of the hypervisor's check stands: it may start a program, and pages ask for it often.
 const CHECK_LIFETIME: Duration = Duration::from_secs(5);
+/// Of the name that a network's own name begins with; all of it has 64 bytes at most.
+const NETWORK_NAME_MAX: usize = 48;
 /// How often an order is admitted anew when somebody else changes the item in between.
 const CONFLICTS_MAX: u32 = 20;
 
@@ -43,6 +45,8 @@ pub struct Parts {
     /// Folder of the running machines; made when it is missing.
     pub vms: PathBuf,
     pub source: Arc<dyn Source>,
+    /// Hears of the points that are made at the target.
+    pub report: Arc<dyn Report>,
 }
 
 /// Times and numbers that a test wants smaller.
@@ -52,6 +56,12 @@ pub struct Limits {
     pub jobs: usize,
     /// For what is pending at the source; a source that is alive ships a point in seconds.
     pub last_sync: Duration,
+    /// For a source to come to rest, or for the last point of a machine at the target: what is pending is shipped first.
+    pub halt: Duration,
+    /// For a source to say that it stayed at rest: a few heartbeats.
+    pub confirm_rest: Duration,
+    /// For a guest that is asked to shut down; then its power is cut.
+    pub guest_shut_down: Duration,
     /// For a started machine to read its disk: firmware on an emulated, busy CPU takes tens of seconds.
     pub first_read: Duration,
     /// For a started machine to write to its serial port; after that nobody looks any more.
@@ -67,6 +77,9 @@ impl Default for Limits {
         Self {
             jobs: 16,
             last_sync: Duration::from_secs(60),
+            halt: Duration::from_secs(1800),
+            confirm_rest: Duration::from_secs(30),
+            guest_shut_down: Duration::from_secs(60),
             first_read: Duration::from_secs(120),
             first_output: Duration::from_secs(300),
             shut_down: Duration::from_secs(20),
@@ -254,7 +267,35 @@ impl Shared {
                 .count(),
             source_connected: self.parts.source.is_connected(item.machine),
             target_trouble: trouble.as_deref(),
+            receiver_trouble: self.receiver_trouble(item).as_deref(),
         }))
+    }
+
+    fn receiver_trouble(&self, item: &Item) -> Option<String> {
+        item.reprotect.as_ref()?;
+        self.parts.source.receiver_trouble(item.machine)
+    }
+
+    /// What the item's machine writes at the target becomes recovery points. Its disks are being served.
+    pub(super) fn protect_at_target(&self, item: &Item) -> Result<(), JobError> {
+        let Some(failover) = changes::active_machine(item) else {
+            return Ok(());
+        };
+        let disks = attached(&failover.machine)?;
+        let (source, machine) = (self.parts.source.clone(), item.machine);
+        self.disks.protect(
+            failover.job,
+            Base {
+                machine,
+                point: failover.point,
+                disks: &disks,
+            },
+            LineOrder {
+                generation: item.generation,
+                report: self.parts.report.clone(),
+                every: Box::new(move || source.point_interval(machine)),
+            },
+        )
     }
 
     fn base_and_serve(&self, item: &Item, failover: &Failover) -> Result<(), JobError> {
@@ -310,6 +351,9 @@ impl Runner {
                     }
                 }
             }
+            if let Err(error) = self.0.protect_at_target(&item) {
+                resumed.troubles.push((item.machine, error));
+            }
         }
         for job in self.0.parts.journal.open_jobs()? {
             if !is_ours(job.kind) {
@@ -329,7 +373,40 @@ impl Runner {
 
     /// Takes an order: when this returns, the job is in the journal and will be carried out, also after a crash.
     pub fn submit(&self, machine: MachineId, request: Request, user: &str) -> Result<JobId, RecoveryError> {
-        self.submit_again(machine, request, user, None)
+        self.submit_again(machine, request, user, Order::default())
+    }
+
+    /// As [`submit`](Self::submit), for a run of a recovery plan: with an id that the run has written down before, so that the
+    /// order is given once, however often it is given. Machines of one run share its isolated networks.
+    pub fn submit_for(
+        &self,
+        run: JobId,
+        id: JobId,
+        machine: MachineId,
+        request: Request,
+        user: &str,
+    ) -> Result<JobId, RecoveryError> {
+        match self.0.parts.journal.job(id) {
+            Ok(_) => return Ok(id),
+            Err(JournalError::NoJob(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let order = Order {
+            id: Some(id),
+            plan_run: Some(run),
+            restart_of: None,
+        };
+        self.submit_again(machine, request, user, order)
+    }
+
+    /// The machine that a failover would start now, and nothing else is done.
+    pub fn preview(
+        &self,
+        machine: MachineId,
+        request: &Request,
+    ) -> Result<Option<MachineSpec>, RecoveryError> {
+        let item = self.0.parts.journal.item(machine)?;
+        self.spec(JobId::new(), &item, request, None)
     }
 
     /// Gives the order of a job that failed or was cancelled once more, as a new job. None: not a job of recovery.
@@ -337,7 +414,11 @@ impl Runner {
         let Ok(parameters) = serde_json::from_value::<Parameters>(job.parameters.clone()) else {
             return Ok(None);
         };
-        self.submit_again(job.machine, parameters.request, user, Some(job.id))
+        let order = Order {
+            restart_of: Some(job.id),
+            ..Order::default()
+        };
+        self.submit_again(job.machine, parameters.request, user, order)
             .map(Some)
     }
 
@@ -346,7 +427,7 @@ impl Runner {
         machine: MachineId,
         request: Request,
         user: &str,
-        restart_of: Option<JobId>,
+        order: Order,
     ) -> Result<JobId, RecoveryError> {
         let created = now_unix_nanos();
         let _one = self.0.submitting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -358,12 +439,7 @@ impl Runner {
             object: self.0.parts.vms.clone(),
             source,
         })?;
-        let operation = match &request {
-            Request::TestFailover { .. } => Operation::TestFailover,
-            Request::TestFailoverCleanup { .. } => Operation::TestFailoverCleanup,
-            Request::UnplannedFailover { .. } => Operation::UnplannedFailover,
-            Request::Commit => Operation::Commit,
-        };
+        let operation = request.operation();
         for _ in 0..CONFLICTS_MAX {
             let mut item = self.0.parts.journal.item(machine)?;
             self.0
@@ -371,9 +447,9 @@ impl Runner {
             if let Some(choice) = request.point() {
                 points::choose(&self.0.parts.store.points(machine)?, &item.disks, choice)?;
             }
-            let id = JobId::new();
-            let mut job = self.job(id, &item, request.clone(), user, created);
-            job.restart_of = restart_of;
+            let id = order.id.unwrap_or_else(JobId::new);
+            let mut job = self.job(id, &item, request.clone(), user, created, &order)?;
+            job.restart_of = order.restart_of;
             // Admission knows the states; that the drawing knows them too is what its test checks.
             changes::at_submission(&request)
                 .apply(&mut item)
@@ -397,16 +473,27 @@ impl Runner {
         Err(JournalError::Conflict.into())
     }
 
-    fn job(&self, id: JobId, item: &Item, request: Request, user: &str, created: i64) -> Job {
+    fn job(
+        &self,
+        id: JobId,
+        item: &Item,
+        request: Request,
+        user: &str,
+        created: i64,
+        order: &Order,
+    ) -> Result<Job, RecoveryError> {
         let parameters = Parameters {
-            machine: self.spec(id, item, &request),
+            machine: self.spec(id, item, &request, order.plan_run)?,
+            plan_run: order.plan_run,
             failover: match &request {
                 Request::TestFailover { .. } => None,
                 Request::TestFailoverCleanup { .. } => item.test_failover.clone(),
-                Request::UnplannedFailover { .. } | Request::Commit => item.failover.clone(),
+                _ => item.failover.clone(),
             },
             test_succeeded: item.test_failover_state == TestFailoverState::TestFailoverCompleted,
-            source_is_fenced: item.protection.is_fenced(),
+            source_is_fenced: item.source_is_fenced(),
+            active: changes::active_machine(item).map(|failover| failover.job),
+            is_homecoming: changes::is_homecoming(item),
             request,
         };
         let task = |step: steps::Step| Task {
@@ -417,7 +504,7 @@ impl Runner {
             message: String::new(),
             error: None,
         };
-        Job {
+        Ok(Job {
             id,
             kind: steps::kind(&parameters.request),
             machine: item.machine,
@@ -426,16 +513,25 @@ impl Runner {
             created_unix_nanos: created,
             started_unix_nanos: None,
             ended_unix_nanos: None,
-            tasks: steps::plan(&parameters.request).into_iter().map(task).collect(),
+            tasks: steps::plan(&parameters.request, parameters.is_homecoming)
+                .into_iter()
+                .map(task)
+                .collect(),
             parameters: serde_json::to_value(parameters).unwrap_or_default(),
             result: serde_json::to_value(Outcome::default()).unwrap_or_default(),
             error: None,
             restart_of: None,
-        }
+        })
     }
 
-    /// The machine that a failover starts, as the item's settings are now.
-    fn spec(&self, id: JobId, item: &Item, request: &Request) -> Option<MachineSpec> {
+    /// The machine that a failover starts, as the item's settings and the networks are now.
+    fn spec(
+        &self,
+        id: JobId,
+        item: &Item,
+        request: &Request,
+        plan_run: Option<JobId>,
+    ) -> Result<Option<MachineSpec>, RecoveryError> {
         let target = &item.target;
         let (name, nics) = match request {
             Request::TestFailover { network, .. } => (
@@ -445,10 +541,17 @@ impl Runner {
                 ),
                 network.as_ref().unwrap_or(&target.test_nics),
             ),
-            Request::UnplannedFailover { .. } => (target.name.clone(), &target.nics),
-            _ => return None,
+            Request::UnplannedFailover { .. }
+            | Request::PlannedFailover
+            | Request::ChangeRecoveryPoint { .. } => (target.name.clone(), &target.nics),
+            _ => return Ok(None),
         };
-        Some(MachineSpec {
+        let mut nics = self.0.parts.journal.resolve_nics(item.machine, nics)??;
+        if matches!(request, Request::TestFailover { .. }) {
+            nics.iter_mut()
+                .for_each(|nic| own_network(nic, plan_run.unwrap_or(id)));
+        }
+        Ok(Some(MachineSpec {
             name,
             folder: self.0.disks.folder(id).join("machine"),
             cpus: target.cpus,
@@ -456,8 +559,8 @@ impl Runner {
             firmware: target.firmware,
             disk_bus: target.disk_bus,
             disks: self.0.disks.attachments(id, &item.disks),
-            nics: nics.clone(),
-        })
+            nics,
+        }))
     }
 
     /// Every operation, with the reason where it is refused.
@@ -560,6 +663,7 @@ impl Runner {
             .filter(|failover| changes::machines_to_serve(&item).contains(failover))
             .ok_or(RecoveryError::NoMachine)?;
         self.0.base_and_serve(&item, failover).map_err(Refusal::from)?;
+        self.0.protect_at_target(&item).map_err(Refusal::from)?;
         Ok(self.0.parts.compute.start(&failover.machine)?)
     }
 
@@ -609,12 +713,34 @@ impl Runner {
     }
 }
 
+/// How an order is given.
+#[derive(Default)]
+struct Order {
+    id: Option<JobId>,
+    plan_run: Option<JobId>,
+    restart_of: Option<JobId>,
+}
+
+/// An isolated network of a test is one of its own, so that two tests at once do not see each other, nor each other's
+/// addresses.
+fn own_network(nic: &mut Nic, of: JobId) {
+    if let Network::Isolated { name, .. } = &mut nic.network {
+        let id = of.0.simple().to_string();
+        name.truncate(NETWORK_NAME_MAX);
+        *name = format!("{name}-{}", &id[id.len() - 12..]);
+    }
+}
+
 fn is_ours(kind: JobKind) -> bool {
     matches!(
         kind,
         JobKind::TestFailover
             | JobKind::TestFailoverCleanup
+            | JobKind::PlannedFailover
             | JobKind::UnplannedFailover
+            | JobKind::ChangeRecoveryPoint
             | JobKind::CommitFailover
+            | JobKind::CancelFailover
+            | JobKind::Failback
     )
 }

@@ -40,7 +40,7 @@ pub use verify::{Damage, VerifyReport};
 pub use writer::{MachineWriter, PointSpec};
 
 use crate::block::{BLOCK_BYTES, Consistency, DiskId, ExtentSet, MachineId, PointId};
-use format::manifest::{DiskEntry, MANIFEST_BYTES_MAX, Manifest, Pin, Position};
+use format::manifest::{DiskEntry, MANIFEST_BYTES_MAX, Manifest, Pin, PointEntry, Position};
 use keys::DataKey;
 use layer::Layer;
 use std::collections::{HashMap, HashSet};
@@ -435,21 +435,8 @@ impl Store {
     pub fn points(&self, machine: MachineId) -> Result<Vec<RecoveryPoint>, ReplicaError> {
         let machine = self.machine(machine)?;
         let state = machine.state();
-        Ok(state
-            .manifest
-            .points
-            .iter()
-            .map(|point| RecoveryPoint {
-                id: point.id,
-                machine: machine.id,
-                instant_unix_nanos: point.instant_unix_nanos,
-                consistency: point.consistency,
-                note: point.note.clone(),
-                freeze_micros: point.freeze_micros,
-                disks: point.positions.keys().copied().collect(),
-                stored_bytes: point.stored_bytes,
-            })
-            .collect())
+        let points = state.manifest.points.iter();
+        Ok(points.map(|point| recovery_point(machine.id, point)).collect())
     }
 
     /// A disk as it was. The image stays readable whatever happens to the point later.
@@ -549,21 +536,23 @@ impl Store {
         Ok(state.manifest.pins.iter().map(pin).collect())
     }
 
-    /// Removes every point but this one and those that are pinned; gives the ids of the removed. Safe to call again.
-    pub fn keep_only(&self, machine: MachineId, point: PointId) -> Result<Vec<PointId>, ReplicaError> {
+    /// Removes the points that are neither wanted nor pinned; gives the ids of the removed. Safe to call again.
+    pub fn keep_only(
+        &self,
+        machine: MachineId,
+        wanted: impl Fn(&RecoveryPoint) -> bool,
+    ) -> Result<Vec<PointId>, ReplicaError> {
         let storage = self.writable()?;
         let machine = self.machine(machine)?;
         let mut state = machine.state();
-        if !state.manifest.points.iter().any(|p| p.id == point) {
-            return Err(ReplicaError::NoPoint(point));
-        }
         let mut manifest = state.manifest.clone();
-        let stays = |id: PointId| id == point || manifest.pins.iter().any(|pin| pin.point == id);
-        let gone: Vec<_> = manifest
+        let pins = &manifest.pins;
+        let gone: Vec<PointId> = manifest
             .points
             .iter()
-            .map(|p| p.id)
-            .filter(|&id| !stays(id))
+            .filter(|point| !pins.iter().any(|pin| pin.point == point.id))
+            .filter(|point| !wanted(&recovery_point(machine.id, point)))
+            .map(|point| point.id)
             .collect();
         if !gone.is_empty() {
             manifest.points.retain(|p| !gone.contains(&p.id));
@@ -619,6 +608,19 @@ impl Store {
     /// Reads everything and names what is damaged. `progress`: bytes read so far, bytes in all.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, ReplicaError> {
         verify::run(&self.all(), progress)
+    }
+}
+
+fn recovery_point(machine: MachineId, point: &PointEntry) -> RecoveryPoint {
+    RecoveryPoint {
+        id: point.id,
+        machine,
+        instant_unix_nanos: point.instant_unix_nanos,
+        consistency: point.consistency,
+        note: point.note.clone(),
+        freeze_micros: point.freeze_micros,
+        disks: point.positions.keys().copied().collect(),
+        stored_bytes: point.stored_bytes,
     }
 }
 

@@ -5,12 +5,14 @@
 pub mod network;
 pub mod qemu;
 
+pub use network::cidr::Cidr;
 pub use qemu::QemuCompute;
 
 use crate::wire::facts::Firmware;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -82,6 +84,57 @@ pub struct Nic {
     /// None: one is made up from the machine's name and the NIC's place.
     pub mac: Option<String>,
     pub network: Network,
+    /// None: the guest keeps the address that it is configured with, or asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<NicAddress>,
+}
+
+impl Nic {
+    pub fn new(mac: Option<String>, network: Network) -> Self {
+        Self {
+            mac,
+            network,
+            address: None,
+        }
+    }
+}
+
+/// What a guest is to use on a NIC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NicAddress {
+    /// Address and length of its subnet: `192.0.2.7/24`.
+    pub cidr: Cidr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv4Addr>,
+}
+
+/// What an isolated network offers to the machines in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Segment {
+    /// For machines that bring no address along; None: a range of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<Cidr>,
+    /// None: each machine's own gateway; the host stands in for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv4Addr>,
+    pub dhcp: bool,
+}
+
+impl Default for Segment {
+    fn default() -> Self {
+        Self {
+            cidr: None,
+            gateway: None,
+            dns: Vec::new(),
+            dhcp: true,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,9 +145,25 @@ pub enum Network {
     /// As `User`, but nothing leads out: only the forwards lead in. For a test failover without root.
     IsolatedUser { forwards: Vec<Forward> },
     /// A bridge in a network namespace of its own: machines keep their addresses and reach nothing else.
-    Isolated { name: String },
+    Isolated {
+        name: String,
+        #[serde(default)]
+        segment: Segment,
+    },
     /// A bridge of the host that leads to the production network.
     Bridge { name: String },
+    /// A network of the vault, by its name; what it is then is looked up when the machine is started. No compute sees one.
+    Named { name: String },
+}
+
+impl Network {
+    /// As it is without settings: DHCP on, addresses as the machines bring them along.
+    pub fn isolated(name: &str) -> Self {
+        Self::Isolated {
+            name: name.to_owned(),
+            segment: Segment::default(),
+        }
+    }
 }
 
 /// TCP port of 127.0.0.1 on the host to a port of the machine. `host_port` 0: a free one is chosen and shown in the status.

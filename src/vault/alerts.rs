@@ -125,6 +125,16 @@ pub enum DeliveryState {
     Cancelled,
 }
 
+/// Which lines of the delivery log; None: all.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    pub channel: Option<String>,
+    /// Alert, Test
+    pub kind: Option<String>,
+    pub state: Option<String>,
+    pub oldest_first: bool,
+}
+
 /// A line of the delivery log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
@@ -613,16 +623,35 @@ impl Vault {
     pub fn deliveries(
         &self,
         vault: &str,
-        before: Option<i64>,
+        filter: &DeliveryFilter,
+        after: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Delivery>, VaultError> {
+        let (beyond, order, first) = if filter.oldest_first {
+            (">", "ASC", i64::MIN)
+        } else {
+            ("<", "DESC", i64::MAX)
+        };
         self.read(|transaction| {
             let vault = vault_id(transaction, vault)?;
             let rows = transaction
                 .prepare_cached(&format!(
-                    "{DELIVERY} WHERE alert_deliveries.vault = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3"
+                    "{DELIVERY} WHERE alert_deliveries.vault = ?1 AND number {beyond} ?2
+                         AND (?4 IS NULL OR channel = ?4) AND (?5 IS NULL OR kind = ?5 COLLATE NOCASE)
+                         AND (?6 IS NULL OR state = ?6 COLLATE NOCASE)
+                     ORDER BY number {order} LIMIT ?3"
                 ))?
-                .query_map(params![vault, before.unwrap_or(i64::MAX), limit], delivery_row)?
+                .query_map(
+                    params![
+                        vault,
+                        after.unwrap_or(first),
+                        limit,
+                        filter.channel,
+                        filter.kind,
+                        filter.state
+                    ],
+                    delivery_row,
+                )?
                 .collect::<Result<_, _>>()?;
             Ok(rows)
         })

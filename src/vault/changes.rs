@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub id: i64,
-    /// item, job, event, machine, policy
+    /// item, job, event, machine, policy, network, plan, planRun
     pub kind: String,
     pub object: String,
 }

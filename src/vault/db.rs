@@ -15,6 +15,8 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("schema/0003-joining.sql"),
     include_str!("schema/0004-resources.sql"),
     include_str!("schema/0005-series.sql"),
+    include_str!("schema/0006-networks.sql"),
+    include_str!("schema/0007-revisions.sql"),
 ];
 
 /// Idle readers that are kept; more are opened when many ask at once.

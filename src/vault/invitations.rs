@@ -238,7 +238,7 @@ impl Vault {
             let rows = transaction
                 .prepare_cached(
                     "SELECT id, made_by, created, expires, used, used_by, revoked IS NOT NULL FROM invitations
-                     WHERE vault = ?1 AND kind = ?2 ORDER BY id DESC LIMIT 1000",
+                     WHERE vault = ?1 AND kind = ?2 ORDER BY id DESC",
                 )?
                 .query_map(params![vault, invites.word()], |row| {
                     Ok(Invitation {

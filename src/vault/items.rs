@@ -13,7 +13,7 @@ use crate::recovery::{
 };
 use crate::rt::now_unix_nanos;
 use crate::target::{DiskBus, Network, Nic};
-use crate::wire::facts::{CheckResult, DiskFacts, Inventory};
+use crate::wire::facts::{CheckResult, DiskFacts, Inventory, NicFacts};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::json;
 
@@ -63,7 +63,7 @@ fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
     })
 }
 
-fn item_sql(rest: &str) -> String {
+pub(super) fn item_sql(rest: &str) -> String {
     format!(
         "SELECT items.machine, machines.name, items.revision, items.body, vaults.name, {POLICY}
          FROM items JOIN machines ON machines.id = items.machine JOIN vaults ON vaults.id = machines.vault
@@ -161,32 +161,41 @@ pub(super) fn put_item(transaction: &Transaction<'_>, item: &Item) -> Result<(),
 
 /// How the machine is started at the target unless a person says otherwise.
 pub fn default_target(name: &str, inventory: &Inventory) -> TargetSettings {
+    target_mapped(name, inventory, &|_| (None, None))
+}
+
+/// As [`default_target`], with the networks that a mapping names for a NIC, at a failover and at a test failover.
+fn target_mapped(
+    name: &str,
+    inventory: &Inventory,
+    mapped: &dyn Fn(&NicFacts) -> super::networks::Mapped,
+) -> TargetSettings {
     let short = &name[..name.len().min(NAME_LEN_MAX - TARGET_SUFFIX.len())];
     // Networks of these kinds are private to each machine, so that the source's addresses may be kept in both. What is
     // started for a test must not reach production.
-    let macs: Vec<Option<String>> = inventory
-        .nics
-        .iter()
-        .filter(|nic| nic.name != "lo")
-        .map(|nic| is_mac(&nic.mac).then(|| nic.mac.clone()))
-        .collect();
-    let macs = if macs.is_empty() { vec![None] } else { macs };
-    let nics = |network: Network| -> Vec<Nic> {
-        macs.iter()
-            .map(|mac| Nic {
-                mac: mac.clone(),
-                network: network.clone(),
-            })
-            .collect()
-    };
+    let user = || Network::User { forwards: Vec::new() };
+    let isolated = || Network::IsolatedUser { forwards: Vec::new() };
+    let mut nics = Vec::new();
+    let mut test_nics = Vec::new();
+    for nic in inventory.nics.iter().filter(|nic| nic.name != "lo") {
+        let mac = is_mac(&nic.mac).then(|| nic.mac.clone());
+        let (target, test) = mapped(nic);
+        nics.push(Nic::new(mac.clone(), target.unwrap_or_else(user)));
+        test_nics.push(Nic::new(mac, test.unwrap_or_else(isolated)));
+    }
+    if nics.is_empty() {
+        let (target, test) = mapped(&NicFacts::default());
+        nics.push(Nic::new(None, target.unwrap_or_else(user)));
+        test_nics.push(Nic::new(None, test.unwrap_or_else(isolated)));
+    }
     TargetSettings {
         name: format!("{short}{TARGET_SUFFIX}"),
         cpus: inventory.cpus.max(1),
         memory_bytes: inventory.memory_bytes.max(MEMORY_BYTES_MIN),
         firmware: inventory.firmware,
         disk_bus: DiskBus::default(),
-        nics: nics(Network::User { forwards: Vec::new() }),
-        test_nics: nics(Network::IsolatedUser { forwards: Vec::new() }),
+        nics,
+        test_nics,
     }
 }
 
@@ -304,6 +313,26 @@ fn check_target(target: &TargetSettings) -> Result<(), VaultError> {
     {
         return invalid("target.nics.mac", "a unicast address such as 52:54:00:12:34:56");
     }
+    for nic in target.nics.iter().chain(&target.test_nics) {
+        let private = matches!(nic.network, Network::User { .. } | Network::IsolatedUser { .. });
+        if nic.address.is_some() && private {
+            return invalid(
+                "target.nics.address",
+                "a user network has its own addresses; a NIC with an address is in an isolated network or on a bridge",
+            );
+        }
+        if let Some(address) = &nic.address
+            && (address
+                .gateway
+                .is_some_and(|gateway| !address.cidr.contains(gateway))
+                || address.dns.len() > 4)
+        {
+            return invalid(
+                "target.nics.address",
+                "the gateway is in the subnet of the address, and there are at most 4 DNS servers",
+            );
+        }
+    }
     Ok(())
 }
 
@@ -349,8 +378,13 @@ pub fn scenario(kind: JobKind) -> &'static str {
         JobKind::DisableReplication => "Disable replication",
         JobKind::TestFailover => "Test failover",
         JobKind::TestFailoverCleanup => "Test failover cleanup",
+        JobKind::PlannedFailover => "Planned failover",
         JobKind::UnplannedFailover => "Unplanned failover",
+        JobKind::ChangeRecoveryPoint => "Change recovery point",
         JobKind::CommitFailover => "Commit",
+        JobKind::CancelFailover => "Cancel failover",
+        JobKind::Reprotect => "Reprotect",
+        JobKind::Failback => "Failback",
         JobKind::Resynchronize => "Resynchronize",
         JobKind::ChangeDisks => "Change disks",
     }
@@ -380,6 +414,7 @@ fn refuse_disable(item: &Item, open: &[Job]) -> Option<Refusal> {
         usable_points: 0,
         source_connected: false,
         target_trouble: None,
+        receiver_trouble: None,
     };
     admission::admit(Operation::DisableProtection, &facts).err()
 }
@@ -455,11 +490,12 @@ impl Vault {
                 ));
             }
             let chosen = choose_disks(name, inventory, disks.as_deref())?;
+            let vault = vault_id(transaction, &row.vault)?;
+            let mapped = super::networks::mapped(transaction, vault)?;
             let target = target
                 .or_else(|| known.as_ref().map(|known| known.item.target.clone()))
-                .unwrap_or_else(|| default_target(name, inventory));
+                .unwrap_or_else(|| target_mapped(name, inventory, &mapped));
             check_target(&target)?;
-            let vault = vault_id(transaction, &row.vault)?;
             let policy_id = usable(transaction, vault, policy)?;
             if known.is_some() {
                 transaction.execute("DELETE FROM items WHERE machine = ?1", [id.to_string()])?;
@@ -478,6 +514,8 @@ impl Vault {
                 test_failover: None,
                 failover: None,
                 last_successful_test_unix_nanos: None,
+                reprotect: None,
+                line: 0,
             };
             transaction.execute(
                 "UPDATE machines SET generation = ?2 WHERE id = ?1",
@@ -648,6 +686,28 @@ impl Vault {
     }
 }
 
+/// Puts the NICs of replicated items that a mapping is for into its networks. Answers the names of those that changed.
+pub(super) fn map_items(
+    transaction: &Transaction<'_>,
+    vault: i64,
+    source: &str,
+) -> Result<Vec<String>, VaultError> {
+    let rows: Vec<ItemRow> = transaction
+        .prepare_cached(&item_sql("WHERE machines.vault = ?1 ORDER BY machines.name"))?
+        .query_map([vault], item_row)?
+        .collect::<Result<_, _>>()?;
+    let mut changed = Vec::new();
+    for mut row in rows {
+        let inventory = machine(transaction, row.item.machine)?.and_then(|known| known.inventory);
+        let inventory = inventory.unwrap_or_default();
+        if super::networks::remap(transaction, vault, source, &inventory, &mut row.item.target)? {
+            put_item(transaction, &row.item).map_err(from_journal)?;
+            changed.push(row.item.name);
+        }
+    }
+    Ok(changed)
+}
+
 /// Inside a transaction of the vault's own.
 pub(super) fn from_journal(error: JournalError) -> VaultError {
     match error {
@@ -685,6 +745,14 @@ impl Journal for Vault {
 
     fn open_jobs(&self) -> Result<Vec<Job>, JournalError> {
         Ok(self.read(super::jobs::open_jobs)?)
+    }
+
+    fn resolve_nics(
+        &self,
+        machine: MachineId,
+        nics: &[Nic],
+    ) -> Result<Result<Vec<Nic>, Refusal>, JournalError> {
+        Ok(self.read(|transaction| super::networks::resolve_nics(transaction, machine, nics))?)
     }
 
     fn record(&self, job: &Job, item: Option<&Item>) -> Result<(), JournalError> {

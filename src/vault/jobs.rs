@@ -109,7 +109,15 @@ fn news(old: Option<&Job>, new: &Job, name: &str) -> Option<NewEvent> {
     let error = new.error.as_ref().filter(|_| new.state == JobState::Failed);
     // Red is for data at risk and machines that are down; a failed drill is neither.
     let severity = match (new.state, new.kind) {
-        (JobState::Failed, JobKind::UnplannedFailover | JobKind::CommitFailover) => Severity::Critical,
+        (
+            JobState::Failed,
+            JobKind::PlannedFailover
+            | JobKind::UnplannedFailover
+            | JobKind::ChangeRecoveryPoint
+            | JobKind::CommitFailover
+            | JobKind::CancelFailover
+            | JobKind::Failback,
+        ) => Severity::Critical,
         (JobState::Failed, _) => Severity::Warning,
         _ => Severity::Information,
     };

@@ -1,7 +1,7 @@
 //! Machines that joined: their names, certificates, heartbeats, and what each is to do.
 use super::{Vault, VaultError, id_column, items, vault_id};
-use crate::block::{DiskId, MachineId};
-use crate::recovery::{ActiveLocation, Item, JobKind, ProtectionState, TaskState};
+use crate::block::{DiskId, MachineId, PointId};
+use crate::recovery::{ActiveLocation, Item, JobId, JobKind, ProtectionState, TaskState};
 use crate::rt::now_unix_nanos;
 use crate::wire::facts::Inventory;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -17,12 +17,16 @@ pub struct Desired {
     pub app_consistent_seconds: u32,
     /// Grows with each order to resynchronize.
     pub resync_request: u64,
+    /// Another one than before: somebody else wrote to the replica in between.
+    pub line: u64,
     /// Grows with each order to make a point at once.
     pub sync_request: u64,
     /// Some: the machine was failed over; why, in words for its console.
     pub fenced: Option<String>,
     /// Number of an order to update the agent that is open.
     pub update: Option<u64>,
+    /// The planned failover for which the machine is to be brought to rest and kept there.
+    pub halt: Option<JobId>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +52,18 @@ pub struct Heartbeat {
     pub resync_done: u64,
     pub disks: Vec<LiveDisk>,
     pub troubles: Vec<Trouble>,
+    /// Of an order to halt.
+    pub halt: Option<HaltReport>,
+}
+
+/// How far a machine is on its way to rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HaltReport {
+    pub job: JobId,
+    /// It is at rest, and this point holds all that it wrote.
+    pub point: Option<PointId>,
+    /// Why it cannot be brought to rest.
+    pub error: Option<String>,
 }
 
 #[derive(Clone, Debug, serde::Serialize)]
@@ -437,12 +453,13 @@ impl Vault {
         })
     }
 
-    /// Revokes all certificates of a machine.
-    pub fn revoke(&self, machine: MachineId) -> Result<(), VaultError> {
+    /// Revokes all certificates of a machine. `revision`: the one that the caller read; None: whatever is stored.
+    pub fn revoke(&self, machine: MachineId, revision: Option<u64>) -> Result<(), VaultError> {
         self.write(|transaction| {
             let now = now_unix_nanos();
             let row =
                 super::machines::machine(transaction, machine)?.ok_or_else(|| unknown_machine(machine))?;
+            unchanged(transaction, machine, revision)?;
             transaction.execute(
                 "UPDATE machines SET revoked = ?2 WHERE id = ?1",
                 params![machine.to_string(), now],
@@ -551,6 +568,7 @@ impl Vault {
                 return Ok(desired);
             };
             desired.generation = row.item.generation;
+            desired.line = row.item.line;
             desired.crash_consistent_seconds = row.policy.crash_consistent_seconds;
             desired.app_consistent_seconds = row.policy.app_consistent_seconds;
             desired.disks = row
@@ -563,6 +581,9 @@ impl Vault {
                 })
                 .collect();
             desired.fenced = fenced(&row.item);
+            if desired.fenced.is_none() {
+                desired.halt = halting(transaction, machine)?;
+            }
             desired.protect = desired.fenced.is_none()
                 && match row.item.protection {
                     ProtectionState::EnablingProtection => disks_registered(transaction, machine)?,
@@ -640,7 +661,23 @@ pub(super) fn replicates(state: ProtectionState) -> bool {
             | ProtectionState::Protected
             | ProtectionState::InitialReplicationFailed
             | ProtectionState::UnplannedFailoverInitiated
+            | ProtectionState::PlannedFailoverInitiated
+            | ProtectionState::ReprotectInitiated
     )
+}
+
+/// The planned failover that wants the machine at rest: from its step on, until it fences the source or has failed.
+fn halting(transaction: &Transaction<'_>, machine: MachineId) -> Result<Option<JobId>, VaultError> {
+    let jobs = super::jobs::open_jobs_of(transaction, machine)?;
+    let wants = |job: &&crate::recovery::Job| {
+        job.kind == JobKind::PlannedFailover
+            && job.error.is_none()
+            && job.tasks.iter().any(|task| {
+                task.name == crate::recovery::STOP_SOURCE
+                    && matches!(task.state, TaskState::InProgress | TaskState::Succeeded)
+            })
+    };
+    Ok(jobs.iter().find(wants).map(|job| job.id))
 }
 
 fn disks_registered(transaction: &Transaction<'_>, machine: MachineId) -> Result<bool, VaultError> {
@@ -653,8 +690,13 @@ fn disks_registered(transaction: &Transaction<'_>, machine: MachineId) -> Result
 }
 
 fn fenced(item: &Item) -> Option<String> {
-    let away = item.active_location == ActiveLocation::Recovery || item.protection.is_fenced();
-    away.then(|| {
+    item.source_is_fenced().then(|| {
+        if item.active_location == ActiveLocation::Primary && item.reprotect.is_some() {
+            return format!(
+                "{} came home from the target site. It may run here; it is replicated again when it is reprotected.",
+                item.name
+            );
+        }
         let target = item
             .failover
             .as_ref()

@@ -26,8 +26,11 @@ mod items;
 mod jobs;
 mod live;
 mod machines;
+mod networks;
 mod orders;
+mod reprotect;
 mod policies;
+mod process_server;
 mod rebuild;
 mod roles;
 mod secret;
@@ -39,8 +42,9 @@ mod users;
 mod vaults;
 
 pub use alerts::{
-    AlertGroup, AlertKind, AlertMachine, AlertSettings, Channel, Delivery, DeliveryState, Digest,
-    EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback, webhook_address,
+    AlertGroup, AlertKind, AlertMachine, AlertSettings, Channel, Delivery, DeliveryFilter, DeliveryState,
+    Digest, EmailSettings, KnownAlertSettings, MailSecurity, Secret, WebhookSettings, is_loopback,
+    webhook_address,
 };
 pub use audit::AuditRow;
 pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema};
@@ -61,10 +65,15 @@ pub use items::{
 };
 pub use jobs::{JobFilter, JobRow};
 pub use live::{Churn, Live, PointMark};
-pub use machines::{CertificateStatus, Desired, DesiredDisk, Heartbeat, LiveDisk, MachineRow, Trouble};
+pub use machines::{
+    CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble,
+};
+pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
+pub use process_server::ServerTrouble;
 pub use rebuild::Adopted;
+pub use reprotect::TASK_COPY_HOME;
 pub use roles::Role;
 pub use secret::PASSWORD_LEN_MIN;
 pub use series::{SeriesRange, SeriesSlot};
@@ -94,6 +103,7 @@ struct Shared {
     throttle: Mutex<users::Throttle>,
     churn: Mutex<churn::Unwritten>,
     site_errors: Mutex<Vec<HealthError>>,
+    server_troubles: Mutex<Vec<ServerTrouble>>,
     /// Grows with every commit: live views look again.
     commits: tokio::sync::watch::Sender<u64>,
     facts: SyncSender<Fact>,
@@ -112,6 +122,7 @@ impl Vault {
             throttle: Mutex::default(),
             churn: Mutex::default(),
             site_errors: Mutex::default(),
+            server_troubles: Mutex::default(),
             commits: tokio::sync::watch::Sender::new(0),
             facts,
             opened_unix_nanos: crate::rt::now_unix_nanos(),
@@ -123,11 +134,9 @@ impl Vault {
                     "INSERT INTO vaults (name, created) VALUES (?1, ?2)",
                     rusqlite::params![DEFAULT_VAULT, crate::rt::now_unix_nanos()],
                 )?;
-                policies::insert(
-                    transaction,
-                    transaction.last_insert_rowid(),
-                    &NewPolicy::named(DEFAULT_POLICY),
-                )?;
+                let vault = transaction.last_insert_rowid();
+                policies::insert(transaction, vault, &NewPolicy::named(DEFAULT_POLICY))?;
+                networks::insert_defaults(transaction, vault)?;
             }
             Ok(())
         })?;
@@ -170,6 +179,13 @@ impl Vault {
 
     fn site_errors(&self) -> MutexGuard<'_, Vec<HealthError>> {
         self.0.site_errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn server_troubles(&self) -> MutexGuard<'_, Vec<ServerTrouble>> {
+        self.0
+            .server_troubles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names of the vaults.

@@ -213,6 +213,8 @@ fn insert_item(
         test_failover: None,
         failover: None,
         last_successful_test_unix_nanos: None,
+        reprotect: None,
+        line: 0,
     };
     transaction.execute(
         "UPDATE machines SET generation = max(generation, ?2) WHERE id = ?1",

@@ -148,7 +148,7 @@ fn certificates_age_and_are_revoked() {
             CertificateStatus::Unknown
         )
     );
-    vault.revoke(id).unwrap();
+    vault.revoke(id, None).unwrap();
     for serial in ["01", "02", "03"] {
         assert_eq!(status(serial), CertificateStatus::Revoked);
     }

@@ -40,6 +40,8 @@ impl Principal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRow {
     pub name: String,
+    /// Grows with every change.
+    pub revision: u64,
     pub must_change_password: bool,
     pub created_unix_nanos: i64,
     pub disabled: bool,
@@ -132,6 +134,21 @@ fn user_id(transaction: &Transaction<'_>, name: &str) -> Result<i64, VaultError>
         })
 }
 
+/// As [`user_id`], when the user is as the caller read it; `revision` None: however it is.
+fn user_at(transaction: &Transaction<'_>, name: &str, revision: Option<u64>) -> Result<i64, VaultError> {
+    let id = user_id(transaction, name)?;
+    let known: u64 = transaction
+        .prepare_cached("SELECT revision FROM users WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    if revision.is_some_and(|revision| revision != known) {
+        return Err(VaultError::Conflict {
+            what: "user",
+            name: name.to_owned(),
+        });
+    }
+    Ok(id)
+}
+
 fn roles_of(transaction: &Transaction<'_>, user: i64) -> Result<Vec<(String, Role)>, VaultError> {
     let words: Vec<(String, String)> = transaction
         .prepare_cached(
@@ -219,11 +236,11 @@ impl Vault {
     }
 
     /// A new one-time password for a user, who is logged out everywhere.
-    pub fn reset_password(&self, name: &str) -> Result<String, VaultError> {
+    pub fn reset_password(&self, name: &str, revision: Option<u64>) -> Result<String, VaultError> {
         let password = secret::one_time_password();
         let hash = secret::hash(&password)?;
         self.write(|transaction| {
-            let user = user_id(transaction, name)?;
+            let user = user_at(transaction, name, revision)?;
             transaction.execute(
                 "UPDATE users SET password_hash = ?2, must_change_password = 1 WHERE id = ?1",
                 params![user, hash],
@@ -435,7 +452,7 @@ impl Vault {
         self.read(|transaction| {
             let rows: Vec<(i64, UserRow)> = transaction
                 .prepare_cached(
-                    "SELECT id, name, must_change_password, created, disabled FROM users ORDER BY name",
+                    "SELECT id, name, must_change_password, created, disabled, revision FROM users ORDER BY name",
                 )?
                 .query_map([], |row| {
                     Ok((
@@ -445,6 +462,7 @@ impl Vault {
                             must_change_password: row.get(2)?,
                             created_unix_nanos: row.get(3)?,
                             disabled: row.get(4)?,
+                            revision: row.get(5)?,
                             roles: Vec::new(),
                         },
                     ))
@@ -480,9 +498,16 @@ impl Vault {
     }
 
     /// None: takes the role away.
-    pub fn assign_role(&self, name: &str, vault: &str, role: Option<Role>) -> Result<(), VaultError> {
+    pub fn assign_role(
+        &self,
+        name: &str,
+        vault: &str,
+        role: Option<Role>,
+        revision: Option<u64>,
+    ) -> Result<(), VaultError> {
         self.write(|transaction| {
-            let (user, vault) = (user_id(transaction, name)?, vault_id(transaction, vault)?);
+            let user = user_at(transaction, name, revision)?;
+            let vault = vault_id(transaction, vault)?;
             match role {
                 Some(role) => assign(transaction, user, vault, role)?,
                 None => {
@@ -497,9 +522,9 @@ impl Vault {
     }
 
     /// Removes a user with its sessions, tokens and roles.
-    pub fn remove_user(&self, name: &str) -> Result<(), VaultError> {
+    pub fn remove_user(&self, name: &str, revision: Option<u64>) -> Result<(), VaultError> {
         self.write(|transaction| {
-            let user = user_id(transaction, name)?;
+            let user = user_at(transaction, name, revision)?;
             transaction.execute("DELETE FROM users WHERE id = ?1", [user])?;
             let vaults: Vec<i64> = transaction
                 .prepare("SELECT id FROM vaults")?
@@ -663,7 +688,7 @@ mod tests {
         assert!(vault.login("admin", &once, "a").is_err());
         vault.logout(&token).unwrap();
         assert_eq!(vault.authenticate(&token).unwrap(), None);
-        let reset = vault.reset_password("admin").unwrap();
+        let reset = vault.reset_password("admin", None).unwrap();
         assert!(vault.login("admin", &reset, "a").is_ok());
     }
 
@@ -757,7 +782,7 @@ mod tests {
         let now = now_unix_nanos();
         assert_eq!(role(now), Some(Some(Role::Operator)));
         vault
-            .assign_role("op", DEFAULT_VAULT, Some(Role::Reader))
+            .assign_role("op", DEFAULT_VAULT, Some(Role::Reader), None)
             .unwrap();
         assert_eq!(role(now), Some(Some(Role::Reader)), "the user was given less");
         assert_eq!(role(now + 86_401 * SECOND), None, "expired");
@@ -775,12 +800,13 @@ mod tests {
         assert!(last(vault.assign_role(
             "admin",
             DEFAULT_VAULT,
-            Some(Role::Reader)
+            Some(Role::Reader),
+            None
         )));
-        assert!(last(vault.assign_role("admin", DEFAULT_VAULT, None)));
-        assert!(last(vault.remove_user("admin")));
+        assert!(last(vault.assign_role("admin", DEFAULT_VAULT, None, None)));
+        assert!(last(vault.remove_user("admin", None)));
         vault.create_user("second", DEFAULT_VAULT, Role::Owner).unwrap();
-        vault.remove_user("admin").unwrap();
+        vault.remove_user("admin", None).unwrap();
         assert_eq!(vault.users().unwrap().len(), 1);
     }
 }

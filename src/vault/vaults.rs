@@ -1,5 +1,7 @@
 //! Vaults: made, listed, and removed when nothing is in them.
-use super::{DEFAULT_POLICY, DEFAULT_VAULT, NewPolicy, Role, Vault, VaultError, policies, vault_id};
+use super::{
+    DEFAULT_POLICY, DEFAULT_VAULT, NewPolicy, Role, Vault, VaultError, networks, policies, vault_id,
+};
 use crate::rt::now_unix_nanos;
 use rusqlite::params;
 
@@ -75,6 +77,7 @@ impl Vault {
             }
             let id = transaction.last_insert_rowid();
             policies::insert(transaction, id, &NewPolicy::named(DEFAULT_POLICY))?;
+            networks::insert_defaults(transaction, id)?;
             if let Some(owner) = owner {
                 transaction.execute(
                     "INSERT INTO role_assignments (user, vault, role) SELECT id, ?2, ?3 FROM users WHERE name = ?1",
@@ -137,6 +140,8 @@ impl Vault {
                 "DELETE FROM certificates WHERE machine IN (SELECT id FROM machines WHERE vault = ?1)",
                 "DELETE FROM machines WHERE vault = ?1",
                 "DELETE FROM policies WHERE vault = ?1",
+                "DELETE FROM network_mappings WHERE vault = ?1",
+                "DELETE FROM networks WHERE vault = ?1",
                 "DELETE FROM events WHERE vault = ?1",
                 "DELETE FROM changes WHERE vault = ?1",
                 "DELETE FROM vaults WHERE id = ?1",

@@ -1,5 +1,6 @@
 //! Between agent and server: messages, limits, TLS. Bytes only, no policy. The rules in words: `proto/wire.md`.
 pub mod facts;
+mod phase;
 mod refused;
 pub mod tls;
 /// Generated from `proto/lifeboat.proto`.
@@ -8,6 +9,7 @@ pub mod proto {
     tonic::include_proto!("lifeboat.v1");
 }
 
+pub use phase::{ReceivePhase, UnknownPhase};
 pub use refused::Refused;
 
 /// Spoken by this version; a peer of another one is refused with both numbers.

@@ -1,5 +1,6 @@
 //! Loop devices and mounts that go away with the test, also when it fails.
 #![allow(dead_code)] // each test file uses a part
+pub mod homeward;
 pub mod network;
 
 use std::path::{Path, PathBuf};

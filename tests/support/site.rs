@@ -5,7 +5,7 @@ use lifeboat::api::client::{Address, Client, ClientError, Trust};
 use lifeboat::api::{self, ApiState, ServerFacts, Site, SiteError, WayIn};
 use lifeboat::block::{Consistency, DiskId, FrameBuilder, MachineId, PointId};
 use lifeboat::process_server::Backlog;
-use lifeboat::recovery::{JobState, Journal, Parts, ProtectionState, Runner, Source, TaskState};
+use lifeboat::recovery::{JobId, JobState, Journal, Parts, ProtectionState, Runner, Source, TaskState};
 use lifeboat::replica::{DiskSpec, PointSpec, Store, VaultKey};
 use lifeboat::rt::{Fact, Report, now_unix_nanos};
 use lifeboat::target::{Compute, DiskAttachment, MachineSpec, MachineStatus, Power, Stop, TargetError};
@@ -161,6 +161,26 @@ impl Source for TestSource {
         Err("the source is not connected".to_owned())
     }
 
+    fn halt(&self, _machine: MachineId, _job: JobId, _limit: Duration) -> Result<PointId, String> {
+        Err("the source is not connected".to_owned())
+    }
+
+    fn stayed_at_rest(&self, _: MachineId, _: JobId, _: PointId, _limit: Duration) -> bool {
+        false
+    }
+
+    fn point_interval(&self, _machine: MachineId) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn receiver_trouble(&self, _machine: MachineId) -> Option<String> {
+        Some("the receiver has not been heard".to_owned())
+    }
+
+    fn is_home(&self, _machine: MachineId, _point: PointId) -> Result<bool, String> {
+        Ok(false)
+    }
+
     fn fence(&self, _machine: MachineId, _generation: u64) {}
 }
 
@@ -265,6 +285,7 @@ impl TestServer {
             compute: compute.clone(),
             vms: folder.path().join("vms"),
             source: Arc::new(TestSource),
+            report: Arc::new(vault.clone()),
         });
         let site = Arc::new(TestSite::default());
         let shutdown = CancellationToken::new();

@@ -5,12 +5,14 @@
 //! first and the bits after it, so a bit never promises a block that is not there. What was written after the last flush may
 //! be lost in a power cut, as with any disk.
 mod bitmap;
+mod changed;
 #[cfg(test)]
 pub(super) mod tests;
 
 use super::BlockDevice;
-use crate::block::BLOCK_BYTES;
+use crate::block::{BLOCK_BYTES, BlockRange, ExtentSet};
 use bitmap::Bitmap;
+use changed::Changed;
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 use rustix::io::Errno;
 use std::fs::File;
@@ -32,6 +34,10 @@ pub struct Branch {
     filling: RwLock<()>,
     /// Serialises flushes.
     flushing: Mutex<()>,
+    /// What was written since it was last asked for; of this process only.
+    changed: Changed,
+    /// Writers pass it together; who makes a recovery point of the branch closes it for a moment.
+    gate: RwLock<()>,
     /// A sync of `data` failed: the kernel may have dropped what it could not write, and says so only once.
     failed: AtomicBool,
 }
@@ -91,6 +97,8 @@ impl Branch {
             bits: RwLock::new(bits),
             filling: RwLock::new(()),
             flushing: Mutex::new(()),
+            changed: Changed::new(blocks),
+            gate: RwLock::new(()),
             failed: AtomicBool::new(false),
         })
     }
@@ -106,6 +114,43 @@ impl Branch {
     /// Blocks that were written since the branch was made.
     pub fn changed_blocks(&self) -> u64 {
         self.bits().count()
+    }
+
+    /// The blocks that this branch answers for.
+    pub fn written(&self) -> ExtentSet {
+        let (bits, end) = (self.bits(), self.size_bytes().div_ceil(BLOCK));
+        let mut written = ExtentSet::new();
+        let mut at = 0;
+        while at < end {
+            let here = bits.get(at);
+            let to = bits.run_end(at, end, here);
+            if here {
+                written.insert(BlockRange::new(at, to - at));
+            }
+            at = to;
+        }
+        written
+    }
+
+    /// The blocks written since the last call, or since the branch was opened. A block that is read after this holds at
+    /// least what was written before it, or is named by the next call.
+    pub fn take_changed(&self) -> ExtentSet {
+        self.changed.take()
+    }
+
+    /// Holds writers back: none is under way, none begins until the guard is dropped.
+    pub fn hold(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A write as a whole. It is noted when its data is in place: whoever takes the note and reads finds it.
+    fn as_one_write(&self, offset: u64, len: u64, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.check_write(offset, len)?;
+        let _passing = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let written = write();
+        // Also one that failed: a part of it may be there.
+        self.changed.note(offset / BLOCK, (offset + len).div_ceil(BLOCK));
+        written
     }
 
     fn bits(&self) -> RwLockReadGuard<'_, Bitmap> {
@@ -305,34 +350,36 @@ impl BlockDevice for Branch {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check_write(offset, data.len() as u64)?;
-        let [head, whole, tail] = self.split(offset, data.len() as u64);
-        let bytes = |(at, len): (u64, u64)| &data[(at - offset) as usize..(at - offset + len) as usize];
-        for part in [head, tail] {
-            if part.1 > 0 {
-                self.write_part(part.0, bytes(part))?;
+        self.as_one_write(offset, data.len() as u64, || {
+            let [head, whole, tail] = self.split(offset, data.len() as u64);
+            let bytes = |(at, len): (u64, u64)| &data[(at - offset) as usize..(at - offset + len) as usize];
+            for part in [head, tail] {
+                if part.1 > 0 {
+                    self.write_part(part.0, bytes(part))?;
+                }
             }
-        }
-        if whole.1 > 0 {
-            let _shared = self.filling.read().unwrap_or_else(PoisonError::into_inner);
-            self.data.write_all_at(bytes(whole), whole.0)?;
-            self.mark(whole.0, whole.1)?;
-        }
-        Ok(())
+            if whole.1 > 0 {
+                let _shared = self.filling.read().unwrap_or_else(PoisonError::into_inner);
+                self.data.write_all_at(bytes(whole), whole.0)?;
+                self.mark(whole.0, whole.1)?;
+            }
+            Ok(())
+        })
     }
 
     fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.check_write(offset, len)?;
-        let [head, whole, tail] = self.split(offset, len);
-        for (at, len) in [head, tail] {
-            if len > 0 {
-                self.write_part(at, &[0; BLOCK_BYTES][..len as usize])?;
+        self.as_one_write(offset, len, || {
+            let [head, whole, tail] = self.split(offset, len);
+            for (at, len) in [head, tail] {
+                if len > 0 {
+                    self.write_part(at, &[0; BLOCK_BYTES][..len as usize])?;
+                }
             }
-        }
-        if whole.1 > 0 {
-            self.punch(whole.0, whole.1)?;
-        }
-        Ok(())
+            if whole.1 > 0 {
+                self.punch(whole.0, whole.1)?;
+            }
+            Ok(())
+        })
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 //! A step is run when the journal says that it is in progress, and may be run again after a crash: running it twice is the
 //! same as running it once. So is undoing it, also when it was never run. What a step finds out goes to the job's result,
 //! which the journal keeps with the step's end.
+mod home;
 mod source;
 mod start;
 mod stop;
@@ -25,6 +26,8 @@ pub enum Step {
     /// What can be known beforehand, is: the point can be read and the target can start machines.
     CheckTarget,
     LastSync,
+    /// The source is brought to rest; its last point holds all that it ever wrote. It goes on when the job ends unfenced.
+    StopSource,
     /// Point of no return: the source is refused from here on.
     FenceSource,
     /// What an earlier attempt could not undo.
@@ -36,6 +39,8 @@ pub enum Step {
     PrepareMachine,
     StartMachine,
     ConfirmStart,
+    /// Whether the source stayed at rest until it was fenced.
+    ConfirmRest,
     /// Point of no return: the test's machine is powered off.
     StopMachine,
     StopDisks,
@@ -43,7 +48,24 @@ pub enum Step {
     UnpinPoint,
     /// Point of no return.
     RemoveOtherPoints,
+    /// Point of no return: the machine of a failover that is given up, with what it wrote.
+    DiscardMachine,
+    /// The source may go on, and everything is compared with it.
+    ReleaseSource,
+    CheckReceiver,
+    /// The guest is shut down.
+    StopTarget,
+    SealFinalPoint,
+    /// Waits until the receiver holds the final point and has compared its disks with it as a whole.
+    HandHome,
+    /// Point of no return: what the machine at the target might still write is refused from here on.
+    FenceTarget,
+    /// A machine that was to go home goes on at the target. Point of no return.
+    RestartMachine,
 }
+
+/// Name of the step during which, and after which, the source is to be kept at rest.
+pub const STOP_SOURCE: &str = "StopSource";
 
 const START: [Step; 7] = [
     Step::ChoosePoint,
@@ -55,8 +77,8 @@ const START: [Step; 7] = [
     Step::ConfirmStart,
 ];
 
-/// The steps of a request in their order.
-pub fn plan(request: &Request) -> Vec<Step> {
+/// The steps of a request in their order. `is_homecoming`: of a machine that came home and is not committed yet.
+pub fn plan(request: &Request, is_homecoming: bool) -> Vec<Step> {
     let before: &[Step] = match request {
         Request::TestFailover { .. } => &[Step::CheckTarget, Step::LastSync],
         // The point is chosen behind the fence: nothing that the source was told is safe can come after it.
@@ -66,6 +88,13 @@ pub fn plan(request: &Request) -> Vec<Step> {
             Step::FenceSource,
             Step::DiscardFailedAttempt,
         ],
+        Request::PlannedFailover => &[
+            Step::CheckTarget,
+            Step::StopSource,
+            Step::FenceSource,
+            Step::DiscardFailedAttempt,
+        ],
+        Request::ChangeRecoveryPoint { .. } => &[Step::CheckTarget, Step::DiscardMachine],
         Request::TestFailoverCleanup { .. } => {
             return vec![
                 Step::StopMachine,
@@ -74,17 +103,37 @@ pub fn plan(request: &Request) -> Vec<Step> {
                 Step::UnpinPoint,
             ];
         }
+        Request::Failback => {
+            return vec![
+                Step::CheckReceiver,
+                Step::StopTarget,
+                Step::SealFinalPoint,
+                Step::HandHome,
+                Step::FenceTarget,
+            ];
+        }
+        Request::CancelFailover if is_homecoming => return vec![Step::RestartMachine],
+        Request::CancelFailover => return vec![Step::DiscardMachine, Step::ReleaseSource],
+        Request::Commit if is_homecoming => return vec![Step::DiscardMachine],
         Request::Commit => return vec![Step::RemoveOtherPoints],
     };
-    [before, &START].concat()
+    let after: &[Step] = match request {
+        Request::PlannedFailover => &[Step::ConfirmRest],
+        _ => &[],
+    };
+    [before, &START, after].concat()
 }
 
 pub fn kind(request: &Request) -> JobKind {
     match request {
         Request::TestFailover { .. } => JobKind::TestFailover,
         Request::TestFailoverCleanup { .. } => JobKind::TestFailoverCleanup,
+        Request::PlannedFailover => JobKind::PlannedFailover,
         Request::UnplannedFailover { .. } => JobKind::UnplannedFailover,
+        Request::ChangeRecoveryPoint { .. } => JobKind::ChangeRecoveryPoint,
+        Request::CancelFailover => JobKind::CancelFailover,
         Request::Commit => JobKind::CommitFailover,
+        Request::Failback => JobKind::Failback,
     }
 }
 
@@ -103,6 +152,15 @@ pub struct Parameters {
     /// Of a failover that is run again.
     #[serde(default)]
     pub source_is_fenced: bool,
+    /// The failover whose machine is the active one: it runs at the target.
+    #[serde(default)]
+    pub active: Option<JobId>,
+    /// The machine came home by a failback that is not committed yet.
+    #[serde(default)]
+    pub is_homecoming: bool,
+    /// The run of a recovery plan that gave the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_run: Option<JobId>,
 }
 
 /// What came out so far. A job's `result`.
@@ -136,6 +194,12 @@ pub struct Outcome {
     pub notes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed_points: Option<usize>,
+    /// The last point of a source that was brought to rest: it holds all that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_point: Option<PointId>,
+    /// The source said after the fence that it had stayed at rest since that point: nothing is lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stayed_at_rest: Option<bool>,
 }
 
 /// How a step ended.
@@ -189,9 +253,10 @@ pub struct Context<'a> {
 }
 
 impl Step {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 26] = [
         Self::CheckTarget,
         Self::LastSync,
+        Self::StopSource,
         Self::FenceSource,
         Self::DiscardFailedAttempt,
         Self::ChoosePoint,
@@ -201,11 +266,20 @@ impl Step {
         Self::PrepareMachine,
         Self::StartMachine,
         Self::ConfirmStart,
+        Self::ConfirmRest,
         Self::StopMachine,
         Self::StopDisks,
         Self::DiscardBranches,
         Self::UnpinPoint,
         Self::RemoveOtherPoints,
+        Self::DiscardMachine,
+        Self::ReleaseSource,
+        Self::CheckReceiver,
+        Self::StopTarget,
+        Self::SealFinalPoint,
+        Self::HandHome,
+        Self::FenceTarget,
+        Self::RestartMachine,
     ];
 
     /// Stable: it stands in the journal.
@@ -221,7 +295,12 @@ impl Step {
     pub fn is_point_of_no_return(self) -> bool {
         matches!(
             self,
-            Self::FenceSource | Self::StopMachine | Self::RemoveOtherPoints
+            Self::FenceSource
+                | Self::StopMachine
+                | Self::RemoveOtherPoints
+                | Self::DiscardMachine
+                | Self::FenceTarget
+                | Self::RestartMachine
         )
     }
 
@@ -229,6 +308,7 @@ impl Step {
         match self {
             Self::CheckTarget => start::check_target(context),
             Self::LastSync => source::last_sync(context),
+            Self::StopSource => source::halt(context),
             Self::FenceSource => source::fence(context),
             Self::DiscardFailedAttempt => stop::discard_failed_attempt(context),
             Self::ChoosePoint => start::choose_point(context),
@@ -238,25 +318,39 @@ impl Step {
             Self::PrepareMachine => start::prepare_machine(context),
             Self::StartMachine => start::start_machine(context),
             Self::ConfirmStart => start::confirm_start(context),
+            Self::ConfirmRest => source::confirm_rest(context),
             Self::StopMachine => stop::stop_machine(context),
             Self::StopDisks => stop::stop_disks(context),
             Self::DiscardBranches => stop::discard_branches(context),
             Self::UnpinPoint => stop::unpin_point(context),
             Self::RemoveOtherPoints => stop::remove_other_points(context),
+            Self::DiscardMachine => stop::discard_machine(context),
+            Self::ReleaseSource => source::release(context),
+            Self::CheckReceiver => home::check_receiver(context),
+            Self::StopTarget => home::stop_target(context),
+            Self::SealFinalPoint => home::seal_final_point(context),
+            Self::HandHome => home::hand_home(context),
+            Self::FenceTarget => home::fence_target(context),
+            Self::RestartMachine => home::restart_machine(context),
         }
     }
 
     pub fn has_undo(self) -> bool {
         matches!(
             self,
-            Self::PinPoint | Self::MakeBranches | Self::ServeDisks | Self::PrepareMachine
+            Self::PinPoint
+                | Self::MakeBranches
+                | Self::ServeDisks
+                | Self::PrepareMachine
+                | Self::StopTarget
+                | Self::SealFinalPoint
         )
     }
 
     /// Safe to repeat, and to call for a step that was never run.
     pub fn undo(self, context: &mut Context) -> Result<(), JobError> {
         match self {
-            Self::PinPoint => stop::unpin(context, context.id),
+            Self::PinPoint | Self::SealFinalPoint => stop::unpin(context, context.id),
             Self::MakeBranches => context.disks.discard(context.id),
             Self::ServeDisks => context.disks.stop(context.id),
             // Starting has no undo of its own: what was prepared is destroyed with whatever runs in it.
@@ -264,6 +358,7 @@ impl Step {
                 Some(machine) => stop::destroy(context, machine),
                 None => Ok(()),
             },
+            Self::StopTarget => home::start_again(context),
             _ => Ok(()),
         }
     }
@@ -273,7 +368,11 @@ impl Request {
     /// The recovery point that was asked for.
     pub fn point(&self) -> Option<PointChoice> {
         match self {
-            Self::TestFailover { point, .. } | Self::UnplannedFailover { point, .. } => Some(*point),
+            Self::TestFailover { point, .. }
+            | Self::UnplannedFailover { point, .. }
+            | Self::ChangeRecoveryPoint { point } => Some(*point),
+            // The one that the source makes when it is at rest.
+            Self::PlannedFailover => Some(PointChoice::Latest),
             _ => None,
         }
     }

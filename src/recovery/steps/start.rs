@@ -27,6 +27,9 @@ fn spec<'a>(context: &Context<'a>) -> Result<&'a MachineSpec, JobError> {
 }
 
 fn choice(context: &Context) -> Result<PointChoice, JobError> {
+    if let Some(point) = context.outcome.final_point {
+        return Ok(PointChoice::Custom(point));
+    }
     context
         .parameters
         .request

@@ -1,5 +1,6 @@
 //! Steps that take a machine down and remove what it lived on, and the commit.
 use super::{Context, Done, Fault, missing};
+use crate::process_server::RECEIVERS;
 use crate::recovery::job::{JobError, JobId};
 use crate::recovery::request::Request;
 use crate::recovery::state::Failover;
@@ -65,23 +66,50 @@ pub fn discard_failed_attempt(context: &mut Context) -> Result<Done, Fault> {
     let Some(failover) = &context.parameters.failover else {
         return Ok(Done::Skipped("Nothing was left by an earlier attempt.".into()));
     };
-    destroy(context, &failover.machine)?;
-    context.disks.discard(failover.job)?;
-    unpin(context, failover.job)?;
+    discard(context, failover)?;
     Ok(Done::Succeeded(format!(
         "What job {} left is removed.",
         failover.job
     )))
 }
 
-/// The point of the failover stays pinned: it is the base of the running machine's disks.
+fn discard(context: &Context, failover: &Failover) -> Result<(), JobError> {
+    destroy(context, &failover.machine)?;
+    context.disks.discard(failover.job)?;
+    unpin(context, failover.job)
+}
+
+/// The points that were made of the machine stay, until retention takes them.
+pub fn discard_machine(context: &mut Context) -> Result<Done, Fault> {
+    let Some(failover) = &context.parameters.failover else {
+        return Ok(Done::Skipped("No machine runs at the target.".into()));
+    };
+    discard(context, failover)?;
+    if context.parameters.is_homecoming {
+        // What the receiver built on; it has verified the last one.
+        let store = &context.parts.store;
+        for (point, owner) in store.pins(context.machine)? {
+            if owner.starts_with(RECEIVERS) {
+                store.unpin(context.machine, point, &owner)?;
+            }
+        }
+    }
+    Ok(Done::Succeeded(format!(
+        "{} is gone from the target, with its disks.",
+        failover.machine.name
+    )))
+}
+
+/// The points that the choice was made from are removed. The point of the failover stays pinned, as it is the base of the
+/// running machine's disks; those that were made of the machine at the target stay too.
 pub fn remove_other_points(context: &mut Context) -> Result<Done, Fault> {
     let failover = failover(context)?;
     let store = &context.parts.store;
     let owner = failover.job.to_string();
-    let removed = store
-        .pin(context.machine, failover.point, &owner)
-        .and_then(|()| store.keep_only(context.machine, failover.point))?;
+    store.pin(context.machine, failover.point, &owner)?;
+    let removed = store.keep_only(context.machine, |point| {
+        point.id == failover.point || point.instant_unix_nanos > failover.started_unix_nanos
+    })?;
     // On a second run after a crash nothing is left to remove; the first figure is lost with the crash, not the points.
     context.outcome.removed_points = Some(removed.len());
     context.outcome.machine_name = Some(failover.machine.name.clone());

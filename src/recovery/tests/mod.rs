@@ -1,6 +1,7 @@
 //! Recovery with a real store, real branches and real NBD servers. Only two things are made up: a journal in memory that
 //! can be cut off at any record, and a hypervisor that fails where it is told to; its machines really read their disks.
 mod crashes;
+mod lifecycle;
 mod qemu;
 mod stories;
 
@@ -25,7 +26,8 @@ const DISK_BYTES: u64 = 1 << 20;
 pub fn item() -> Item {
     let nic = |name: &str| Nic {
         mac: None,
-        network: Network::Isolated { name: name.into() },
+        network: Network::isolated(name),
+        address: None,
     };
     Item {
         machine: MachineId::new(),
@@ -48,6 +50,28 @@ pub fn item() -> Item {
         test_failover: None,
         failover: None,
         last_successful_test_unix_nanos: None,
+        reprotect: None,
+        line: 0,
+    }
+}
+
+/// A failover that left a machine.
+pub fn started() -> Failover {
+    Failover {
+        job: JobId::new(),
+        point: PointId::new(),
+        point_instant_unix_nanos: 0,
+        started_unix_nanos: 0,
+        machine: MachineSpec {
+            name: "web1-asr".into(),
+            folder: PathBuf::from("/nowhere"),
+            cpus: 1,
+            memory_bytes: 1 << 28,
+            firmware: Firmware::Bios,
+            disk_bus: DiskBus::VirtioBlk,
+            disks: Vec::new(),
+            nics: Vec::new(),
+        },
     }
 }
 
@@ -433,6 +457,11 @@ struct SourceState {
     connected: bool,
     sync: Option<Box<dyn FnMut() -> Result<(), String> + Send>>,
     fenced: Vec<(MachineId, u64)>,
+    /// Makes the last point of a source that comes to rest.
+    rest: Option<Box<dyn FnMut() -> Result<PointId, String> + Send>>,
+    /// Point with which the receiver's disks were compared.
+    home: Option<PointId>,
+    receiver_trouble: Option<String>,
 }
 
 #[derive(Default)]
@@ -443,6 +472,21 @@ impl Site {
         let mut state = self.0.lock().unwrap();
         state.connected = true;
         state.sync = Some(Box::new(sync));
+    }
+
+    pub fn rests(&self, rest: impl FnMut() -> Result<PointId, String> + Send + 'static) {
+        let mut state = self.0.lock().unwrap();
+        state.connected = true;
+        state.rest = Some(Box::new(rest));
+    }
+
+    /// The receiver's disks hold this point, or it is in trouble.
+    pub fn receives(&self, home: Result<Option<PointId>, String>) {
+        let mut state = self.0.lock().unwrap();
+        (state.home, state.receiver_trouble) = match home {
+            Ok(home) => (home, None),
+            Err(trouble) => (None, Some(trouble)),
+        };
     }
 
     pub fn fenced(&self) -> Vec<(MachineId, u64)> {
@@ -460,6 +504,36 @@ impl Source for Site {
         let result = sync();
         self.0.lock().unwrap().sync = Some(sync);
         result
+    }
+
+    fn halt(&self, _: MachineId, _: JobId, _: Duration) -> Result<PointId, String> {
+        let rest = self.0.lock().unwrap().rest.take();
+        let Some(mut rest) = rest else {
+            return Err("the test's source does not rest".into());
+        };
+        let result = rest();
+        self.0.lock().unwrap().rest = Some(rest);
+        result
+    }
+
+    fn stayed_at_rest(&self, _: MachineId, _: JobId, _: PointId, _: Duration) -> bool {
+        self.0.lock().unwrap().connected
+    }
+
+    fn point_interval(&self, _: MachineId) -> Duration {
+        Duration::from_millis(20)
+    }
+
+    fn receiver_trouble(&self, _: MachineId) -> Option<String> {
+        self.0.lock().unwrap().receiver_trouble.clone()
+    }
+
+    fn is_home(&self, _: MachineId, point: PointId) -> Result<bool, String> {
+        let state = self.0.lock().unwrap();
+        match &state.receiver_trouble {
+            Some(trouble) => Err(trouble.clone()),
+            None => Ok(state.home == Some(point)),
+        }
     }
 
     fn fence(&self, machine: MachineId, generation: u64) {
@@ -543,6 +617,9 @@ impl Bed {
             limits: Limits {
                 jobs: 4,
                 last_sync: LIMIT,
+                halt: LIMIT,
+                confirm_rest: LIMIT,
+                guest_shut_down: Duration::from_secs(1),
                 first_read: Duration::from_secs(5),
                 first_output: Duration::from_secs(5),
                 shut_down: LIMIT,
@@ -565,6 +642,7 @@ impl Bed {
             },
             vms: self.vms(),
             source: self.site.clone(),
+            report: Arc::new(()),
         };
         self.runner = Some(Runner::with_limits(parts, self.limits.clone()));
     }
@@ -590,7 +668,11 @@ impl Bed {
         if let Some(runner) = self.runner.take() {
             runner.shut_down();
         }
-        self.site.0.lock().unwrap().sync = None;
+        {
+            // They hold the store of the server that died.
+            let mut site = self.site.0.lock().unwrap();
+            (site.sync, site.rest) = (None, None);
+        }
         self.store = None;
         self.journal.heal();
         let deadline = Instant::now() + LIMIT;
@@ -682,6 +764,12 @@ pub fn failover() -> Request {
         point: PointChoice::Latest,
         last_sync: false,
     }
+}
+
+pub fn allowed(bed: &Bed) -> Vec<Operation> {
+    let verdicts = bed.runner().allowed(bed.machine).unwrap();
+    let allowed = verdicts.into_iter().filter(|(_, refusal)| refusal.is_none());
+    allowed.map(|(operation, _)| operation).collect()
 }
 
 pub fn outcome(job: &Job) -> steps::Outcome {

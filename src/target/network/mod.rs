@@ -4,7 +4,14 @@
 //! open descriptor, so QEMU itself stays outside and the machine has no way out. Probes run inside: see [`IsolatedNetwork::inside`].
 //! The namespace is bound to `/run/netns/lifeboat-NAME`, where `ip netns` finds it too. Who uses it is noted in
 //! `/run/lifeboat/networks/NAME`; with the last user it goes. Both are gone after a restart of the host, as the machines are.
+pub mod cidr;
 mod device;
+mod dhcp;
+pub mod probe;
+mod seats;
+mod service;
+
+pub use seats::{Addresses, Lease, Seat, Seats};
 
 use super::TargetError;
 use rustix::fs::FlockOperation;
@@ -102,21 +109,68 @@ impl IsolatedNetwork {
         rustix::fs::statfs(self.namespace_file()).is_ok_and(|found| found.f_type == libc::NSFS_MAGIC)
     }
 
-    /// Makes the network where it is missing, and notes that this folder's machine uses it.
-    pub fn acquire(&self, user: &Path) -> Result<(), TargetError> {
+    /// Makes the network where it is missing, and notes the NICs that this folder's machine has in it. The host gets an address
+    /// in each of their subnets, so that probes reach them, and hands out theirs by DHCP where that is on.
+    pub fn acquire(&self, user: &Seats) -> Result<(), TargetError> {
         let acquire = || -> io::Result<()> {
             let _lock = self.lock()?;
             mkdir(&self.users())?;
-            std::fs::write(self.users().join(mark(user)), user.as_os_str().as_encoded_bytes())?;
+            let unfinished = self.users().join(".new");
+            std::fs::write(&unfinished, serde_json::to_vec(user)?)?;
+            std::fs::rename(&unfinished, self.users().join(mark(&user.folder)))?;
             if !self.exists() {
                 self.make()?;
             }
             self.enter(|| {
                 device::up("lo")?;
                 device::bridge(BRIDGE)
-            })?
+            })??;
+            self.serve()
         };
         acquire().map_err(|error| self.error("cannot make it", error))
+    }
+
+    /// What follows from the notes: the host's addresses, and a DHCP server in this process.
+    fn serve(&self) -> io::Result<()> {
+        let addresses = self.addresses()?;
+        self.enter(|| {
+            addresses.host.iter().enumerate().try_for_each(|(place, cidr)| {
+                // One more address needs a label of its own.
+                let label = if place == 0 {
+                    BRIDGE.to_owned()
+                } else {
+                    format!("{BRIDGE}:{place}")
+                };
+                device::set_address(&label, cidr.address, cidr.prefix())
+            })
+        })??;
+        if self.seats()?.iter().any(|seats| seats.segment.dhcp) {
+            service::ensure(self)?;
+        }
+        Ok(())
+    }
+
+    fn seats(&self) -> io::Result<Vec<Seats>> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(self.users())? {
+            let entry = entry?;
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                all.extend(note(&std::fs::read(entry.path())?));
+            }
+        }
+        // In an order that does not depend on the folder's.
+        all.sort_by(|a, b| a.folder.cmp(&b.folder));
+        Ok(all)
+    }
+
+    /// Who has which address inside.
+    pub fn known_addresses(&self) -> Result<Addresses, TargetError> {
+        self.addresses()
+            .map_err(|error| self.error("cannot read who is in it", error))
+    }
+
+    fn addresses(&self) -> io::Result<Addresses> {
+        Ok(seats::addresses(&self.seats()?))
     }
 
     /// The user needs it no more; with the last one it goes. Safe to repeat.
@@ -129,8 +183,8 @@ impl IsolatedNetwork {
                 listed => {
                     for entry in listed? {
                         let entry = entry?.path();
-                        let folder = std::fs::read(&entry)?;
-                        if Path::new(OsStr::from_bytes(&folder)).exists() {
+                        let folder = note(&std::fs::read(&entry)?).map(|seats| seats.folder);
+                        if folder.is_some_and(|folder| folder.exists()) {
                             return Ok(());
                         }
                         // Its folder was removed without us.
@@ -138,6 +192,7 @@ impl IsolatedNetwork {
                     }
                 }
             }
+            service::end(&self.name);
             if self.exists() {
                 rustix::mount::unmount(self.namespace_file(), UnmountFlags::DETACH)?;
             }
@@ -189,6 +244,27 @@ impl IsolatedNetwork {
             .map_err(|error| self.error("cannot enter it", error))
     }
 
+    /// Which namespace it is now: a network that was removed and made again is another one.
+    fn identity(&self) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        self.exists().then(|| {
+            std::fs::metadata(self.namespace_file())
+                .ok()
+                .map(|found| found.ino())
+        })?
+    }
+
+    /// Asks a machine inside.
+    pub fn probe(
+        &self,
+        probe: &probe::Probe,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> Result<String, String> {
+        self.inside(|| probe.ask(address, limit))
+            .unwrap_or_else(|error| Err(error.to_string()))
+    }
+
     /// Gives the host an address inside, so that probes reach the machines. Replaces the one before.
     pub fn set_address(&self, address: Ipv4Addr, prefix: u8) -> Result<(), TargetError> {
         self.inside(|| device::set_address(BRIDGE, address, prefix))?
@@ -211,6 +287,41 @@ impl IsolatedNetwork {
     pub fn tap(&self) -> Result<File, TargetError> {
         self.inside(|| device::tap(BRIDGE))?
             .map_err(|error| self.error("cannot connect a machine", error))
+    }
+}
+
+/// A user as it was noted, also by a version that noted the folder alone.
+fn note(bytes: &[u8]) -> Option<Seats> {
+    if bytes.first() == Some(&b'/') {
+        return Some(Seats {
+            folder: PathBuf::from(OsStr::from_bytes(bytes)),
+            ..Seats::default()
+        });
+    }
+    serde_json::from_slice(bytes).ok()
+}
+
+/// After a start of the server: serves the networks of machines below this folder again.
+pub fn resume(vms: &Path) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let names: Vec<String> = std::fs::read_dir(USERS)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    for network in names.iter().filter_map(|name| IsolatedNetwork::new(name).ok()) {
+        let ours = network
+            .seats()
+            .is_ok_and(|all| all.iter().any(|seats| seats.folder.starts_with(vms)));
+        if ours
+            && network.exists()
+            && let Err(error) = network.serve()
+        {
+            tracing::warn!(network = network.name, %error, "addresses are not handed out in this network");
+        }
     }
 }
 
@@ -266,8 +377,12 @@ mod tests {
         let users = ["a", "b", "gone"].map(|name| folder.path().join(name));
         users.iter().for_each(|user| std::fs::create_dir(user).unwrap());
         for user in &users {
-            network.acquire(user).unwrap();
-            network.acquire(user).unwrap();
+            let seats = Seats {
+                folder: user.clone(),
+                ..Seats::default()
+            };
+            network.acquire(&seats).unwrap();
+            network.acquire(&seats).unwrap();
         }
         assert!(network.exists());
         network.set_address(Ipv4Addr::new(10, 9, 8, 7), 24).unwrap();

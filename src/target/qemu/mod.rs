@@ -12,8 +12,8 @@ mod serial;
 
 pub use command_line::Accelerator;
 
-use super::network::{IsolatedNetwork, tap_on_host_bridge};
-use super::{Compute, Forward, MachineSpec, MachineStatus, Network, Power, Stop, TargetError};
+use super::network::{IsolatedNetwork, Seat, Seats, tap_on_host_bridge};
+use super::{Compute, Forward, MachineSpec, MachineStatus, Network, Nic, Power, Stop, TargetError};
 use crate::wire::facts::Firmware;
 use command_line::{NicPlan, Plan};
 use process::Process;
@@ -168,16 +168,42 @@ fn validate(spec: &MachineSpec) -> Result<(), TargetError> {
 fn forwards_of(spec: &MachineSpec) -> Vec<Forward> {
     let of = |network: &Network| match network {
         Network::User { forwards } | Network::IsolatedUser { forwards } => forwards.clone(),
-        Network::Isolated { .. } | Network::Bridge { .. } => Vec::new(),
+        Network::Isolated { .. } | Network::Bridge { .. } | Network::Named { .. } => Vec::new(),
     };
     spec.nics.iter().flat_map(|nic| of(&nic.network)).collect()
 }
 
 fn isolated_networks(spec: &MachineSpec) -> impl Iterator<Item = &str> {
     spec.nics.iter().filter_map(|nic| match &nic.network {
-        Network::Isolated { name } => Some(name.as_str()),
+        Network::Isolated { name, .. } => Some(name.as_str()),
         _ => None,
     })
+}
+
+fn mac_of(spec: &MachineSpec, place: usize, nic: &Nic) -> String {
+    nic.mac
+        .clone()
+        .unwrap_or_else(|| command_line::made_up_mac(&spec.name, place))
+}
+
+/// The NICs that a machine has in an isolated network.
+fn seats(spec: &MachineSpec, network: &str) -> Seats {
+    let mut seats = Seats {
+        folder: spec.folder.clone(),
+        ..Seats::default()
+    };
+    for (place, nic) in spec.nics.iter().enumerate() {
+        if let Network::Isolated { name, segment } = &nic.network
+            && name == network
+        {
+            seats.segment = segment.clone();
+            seats.seats.push(Seat {
+                mac: mac_of(spec, place, nic),
+                address: nic.address.clone(),
+            });
+        }
+    }
+    seats
 }
 
 /// Fills in the host ports that are to be chosen: those of the last run where they are free, else others.
@@ -208,10 +234,7 @@ fn plan_nics(spec: &MachineSpec, forwards: &[Forward]) -> Result<(Vec<NicPlan>, 
     let (mut plans, mut taps) = (Vec::new(), Vec::new());
     let mut left = forwards;
     for (place, nic) in spec.nics.iter().enumerate() {
-        let mac = nic
-            .mac
-            .clone()
-            .unwrap_or_else(|| command_line::made_up_mac(&spec.name, place));
+        let mac = mac_of(spec, place, nic);
         let tap = match &nic.network {
             Network::User { forwards } | Network::IsolatedUser { forwards } => {
                 let (own, rest) = left.split_at(forwards.len().min(left.len()));
@@ -223,8 +246,13 @@ fn plan_nics(spec: &MachineSpec, forwards: &[Forward]) -> Result<(Vec<NicPlan>, 
                 });
                 continue;
             }
-            Network::Isolated { name } => IsolatedNetwork::new(name)?.tap()?,
+            Network::Isolated { name, .. } => IsolatedNetwork::new(name)?.tap()?,
             Network::Bridge { name } => tap_on_host_bridge(name)?,
+            Network::Named { name } => {
+                return Err(refused(format!(
+                    "the network {name} was not looked up in the vault"
+                )));
+            }
         };
         plans.push(NicPlan::Tap {
             fd: tap.as_raw_fd(),
@@ -299,7 +327,7 @@ impl QemuCompute {
             }
         }
         for name in isolated_networks(spec) {
-            IsolatedNetwork::new(name)?.acquire(folder)?;
+            IsolatedNetwork::new(name)?.acquire(&seats(spec, name))?;
         }
         Ok(())
     }

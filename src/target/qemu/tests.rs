@@ -38,6 +38,7 @@ fn what_does_not_fit_is_refused_before_anything_is_made() {
         spec.nics.push(Nic {
             mac: Some("02:00:00:00:00:01,romfile=/etc/shadow".into()),
             network: Network::User { forwards: Vec::new() },
+            address: None,
         });
     });
 }
@@ -81,6 +82,7 @@ fn a_port_is_kept_while_it_is_free() {
         network: Network::User {
             forwards: vec![forward(0, 80), forward(7, 22), forward(0, 443)],
         },
+        address: None,
     }];
     let first = choose_ports(&spec, &[]).unwrap();
     assert!(first[0].host_port != 0 && first[2].host_port != 0);

@@ -106,7 +106,9 @@ fn news_waits_for_its_window_and_goes_out_grouped() {
         })
         .collect();
     assert_eq!(told, expected);
-    let log = vault.deliveries(DEFAULT_VAULT, None, 10).unwrap();
+    let log = vault
+        .deliveries(DEFAULT_VAULT, &DeliveryFilter::default(), None, 10)
+        .unwrap();
     assert_eq!(log.len(), 2);
     assert!(
         log.iter()
@@ -232,7 +234,9 @@ fn while_a_receiver_is_down_news_collects_and_others_are_told() {
         }
         vault.compose_alerts(now + 3600 * SECOND).unwrap();
     }
-    let all = vault.deliveries(DEFAULT_VAULT, None, 1000).unwrap();
+    let all = vault
+        .deliveries(DEFAULT_VAULT, &DeliveryFilter::default(), None, 1000)
+        .unwrap();
     let down = |state| {
         all.iter()
             .filter(|line| line.channel == Channel::Webhook("down".to_owned()) && line.state == state)
@@ -272,7 +276,9 @@ fn while_a_receiver_is_down_news_collects_and_others_are_told() {
     // After three days it is given up, and that is told.
     let end = later + GIVE_UP_NANOS + SECOND;
     vault.delivery_failed(&collected, "refused", end).unwrap();
-    let state = vault.deliveries(DEFAULT_VAULT, None, 1000).unwrap();
+    let state = vault
+        .deliveries(DEFAULT_VAULT, &DeliveryFilter::default(), None, 1000)
+        .unwrap();
     let state = state.iter().find(|line| line.id == collected.id).unwrap().state;
     assert_eq!(state, DeliveryState::Failed);
 }

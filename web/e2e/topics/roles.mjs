@@ -20,8 +20,8 @@ export async function roles({ page }) {
       const made = await call(page, 'POST', '/api/v1/vaults/default/users', { name: NAMES[role], role });
       assert.equal(made.status, 201);
       const { context, page: other } = await tab();
-      await login(other, NAMES[role], made.data.password);
-      await firstPassword(other, made.data.password, PASSWORD);
+      await login(other, NAMES[role], made.data.oneTimePassword);
+      await firstPassword(other, made.data.oneTimePassword, PASSWORD);
       await other.getByRole('heading', { name: 'Overview' }).waitFor();
       let at = '';
       for (const [path, button, least] of OFFERS) {

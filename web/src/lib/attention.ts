@@ -31,10 +31,16 @@ export function needs(items: Item[], machines: Machine[], jobs: Job[], servers: 
         title: `${item.name}: ${error.summary}`, text: error.recommendedAction || error.message, action: 'See the machine', address: `${page}?tab=health`,
       });
     }
-    if (item.protectionState === 'UnplannedFailoverCompleted') {
+    if (['UnplannedFailoverCompleted', 'PlannedFailoverCompleted', 'ChangeRecoveryPointCompleted'].includes(item.protectionState)) {
       found.push({
-        key: `commit-${item.id}`, tone: 'warn', title: `${item.name} runs at the target, not committed`,
+        key: `commit-${item.id}`, tone: 'warn', title: `${item.name} runs at the ${item.activeLocation === 'Recovery' ? 'target' : 'source again'}, not committed`,
         text: 'Check that it is as it should be, then commit.', action: 'Check and commit', address: `${page}?tab=target`,
+      });
+    }
+    if (item.protectionState === 'CommitFailoverCompleted' && item.activeLocation === 'Recovery') {
+      found.push({
+        key: `reprotect-${item.id}`, tone: 'info', title: `${item.name} runs at the target without a way home`,
+        text: 'Its recovery points at the target go on. Reprotect adds the way home.', action: 'Reprotect', address: `${page}?do=ReverseReplicate`,
       });
     }
     if (item.testFailoverState === 'TestFailoverCompleted' || item.testFailoverState === 'TestFailoverFailed') {

@@ -532,6 +532,61 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/network-mappings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Which networks of the target stand for which of the source. */
+        get: operations["mappings"];
+        /** Maps a network of the source: the default of machines whose replication is enabled from now on. */
+        put: operations["map"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/networks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Networks of the target site, by name. */
+        get: operations["listNetworks"];
+        put?: never;
+        /** Makes a network: a name for something of the target's host; nothing is made there yet. */
+        post: operations["createNetwork"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/networks/{network}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One network. */
+        get: operations["showNetwork"];
+        /** Changes a network, for failovers from now on. What is left out gets the default. */
+        put: operations["updateNetwork"];
+        post?: never;
+        /** Removes a network that nothing is mapped to and no machine is to be put in. */
+        delete: operations["removeNetwork"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/passphrase": {
         parameters: {
             query?: never;
@@ -674,6 +729,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/cancel-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes an uncommitted failover or failback back: the machine goes on where it was before. What was written since is
+         *     discarded.
+         */
+        post: operations["cancelFailover"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/change-recovery-point": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Starts the failed-over machine from another point, before the commit. What it wrote since is discarded with its disks;
+         *     the points that were made of it stay until then.
+         */
+        post: operations["changeRecoveryPoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/commit": {
         parameters: {
             query?: never;
@@ -712,6 +807,63 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/failback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Brings a reprotected machine home: it is stopped at the target, the receiver takes what it wrote last and compares its
+         *     disks as a whole. Only then is it home.
+         */
+        post: operations["failback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/failover-preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A dry run: the machine that a failover would start now, its networks, and how it comes by its addresses. Changes nothing. */
+        get: operations["preview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/planned-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Brings the source to rest, takes what it wrote last, starts the machine at the target and fences the source. Nothing is
+         *     lost, or it does not happen.
+         */
+        post: operations["plannedFailover"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/policy": {
         parameters: {
             query?: never;
@@ -740,6 +892,26 @@ export interface paths {
         get: operations["recoveryPoints"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/reprotect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replicates in the other direction from now on. Towards home `lifeboat agent receive` takes the replica; towards the
+         *     target the agent ships again, beginning with a comparison.
+         */
+        post: operations["reprotect"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1031,7 +1203,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** One user, by name. */
+        get: operations["showUser"];
         put?: never;
         post?: never;
         /** Removes a user with all sessions, tokens and roles. */
@@ -1350,6 +1523,10 @@ export interface components {
             timeZone: string;
             whatIfBandwidth?: components["schemas"]["BandwidthWhatIf"] | null;
         };
+        ChangeRecoveryPointRequest: {
+            /** @description LatestProcessed, LatestAppConsistent, LatestCrashConsistent, or the id of a point. */
+            recoveryPoint: string;
+        };
         CheckView: {
             message: string;
             name: string;
@@ -1361,6 +1538,20 @@ export interface components {
         CleanupRequest: {
             /** @description What was seen; kept with the job. */
             notes?: string;
+        };
+        CreateNetworkRequest: {
+            /** @description Bridge of the target's host; of a productionBridge, where it must be given. */
+            bridge?: string | null;
+            /** @description Range of an isolated network, for machines that bring no address along. */
+            cidr?: string | null;
+            /** @description Of an isolated network: Lifeboat hands addresses out by DHCP. Default true. */
+            dhcp?: boolean | null;
+            dns?: string[];
+            /** Format: ipv4 */
+            gateway?: string | null;
+            kind: components["schemas"]["NetworkKind"];
+            /** @description 1 to 32 letters, digits, hyphens and underscores. */
+            name: string;
         };
         CreatePolicyRequest: {
             /**
@@ -1424,6 +1615,8 @@ export interface components {
         /** @enum {string} */
         DiskBusView: "virtioBlk" | "virtioScsi" | "ahci";
         EnableRequest: {
+            /** @description Also while an alarm of the process server is critical. */
+            acceptCriticalServer?: boolean;
             /** @description Stable ids; default: all disks. */
             disks?: string[] | null;
             /** @description Name or id of a machine that joined. */
@@ -1444,6 +1637,16 @@ export interface components {
             recommendedAction: string;
             /** @description Information, Warning, Critical */
             severity: string;
+        };
+        /** @description What a failover would start now. */
+        FailoverPreview: {
+            /** Format: int32 */
+            cpus: number;
+            /** @description Name at the target. */
+            machineName: string;
+            /** Format: int64 */
+            memoryBytes: number;
+            nics: components["schemas"]["NicPreview"][];
         };
         FailoverView: {
             job: string;
@@ -1545,7 +1748,8 @@ export interface components {
             error?: components["schemas"]["Reason"] | null;
             id: string;
             /**
-             * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+             * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+             *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
              *     Resynchronize, ChangeDisks
              */
             kind: string;
@@ -1661,9 +1865,68 @@ export interface components {
             mac: string;
             name: string;
         };
+        MapRequest: {
+            /** @description Also for machines that are replicated already. Default false: only for those that will be. */
+            applyToItems?: boolean;
+            /** @description Subnet of the source, or `*` for all that have no mapping of their own. */
+            source: string;
+            /** @description Network at a failover; null: none. */
+            target?: string | null;
+            /** @description Isolated network at a test failover; null: none. Both null: the mapping is removed. */
+            test?: string | null;
+        };
+        Mapped: {
+            /** @description Machines whose target settings were changed. */
+            changedItems: string[];
+        };
         Named: {
             id: string;
             name: string;
+        };
+        /** @description A network of the target site. */
+        Network: {
+            bridge?: string | null;
+            cidr?: string | null;
+            dhcp: boolean;
+            dns: string[];
+            /** Format: ipv4 */
+            gateway?: string | null;
+            kind: components["schemas"]["NetworkKind"];
+            name: string;
+            /**
+             * Format: int64
+             * @description The ETag.
+             */
+            revision: number;
+        };
+        /** @enum {string} */
+        NetworkKind: "productionBridge" | "user" | "isolated";
+        /** @description Networks that stand for one of the source. */
+        NetworkMapping: {
+            /** @description Subnet of the source, or `*` for all that have no mapping of their own. */
+            source: string;
+            /** @description At a failover. */
+            target?: string | null;
+            /** @description At a test failover. */
+            test?: string | null;
+        };
+        NetworkMappings: {
+            mappings: components["schemas"]["NetworkMapping"][];
+            /** @description Subnets that the machines of the vault are in, as their agents tell. */
+            sourceNetworks: components["schemas"]["SourceNetwork"][];
+        };
+        /** @description What a network is; what is left out has the default. */
+        NetworkValues: {
+            /** @description Bridge of the target's host; of a productionBridge, where it must be given. */
+            bridge?: string | null;
+            /** @description Range of an isolated network, for machines that bring no address along. */
+            cidr?: string | null;
+            /** @description Of an isolated network: Lifeboat hands addresses out by DHCP. Default true. */
+            dhcp?: boolean | null;
+            dns?: string[];
+            /** Format: ipv4 */
+            gateway?: string | null;
+            kind: components["schemas"]["NetworkKind"];
         };
         NetworkView: {
             forwards?: components["schemas"]["ForwardView"][];
@@ -1681,8 +1944,32 @@ export interface components {
             /** @enum {string} */
             kind: "bridge";
             name: string;
+        } | {
+            /** @enum {string} */
+            kind: "named";
+            name: string;
+        };
+        /** @description What a guest is to use on a NIC. */
+        NicAddressView: {
+            /** @description With the length of the subnet: 192.0.2.7/24. */
+            cidr: string;
+            dns?: string[];
+            /** Format: ipv4 */
+            gateway?: string | null;
+        };
+        NicPreview: {
+            address?: components["schemas"]["NicAddressView"] | null;
+            /** @description How the guest comes by its address, in words. */
+            how: string;
+            mac?: string | null;
+            /** @description As the source names it; null: it has no such NIC. */
+            name?: string | null;
+            /** @description isolated, user, isolatedUser, bridge */
+            networkKind: string;
+            networkName?: string | null;
         };
         NicView: {
+            address?: components["schemas"]["NicAddressView"] | null;
             /** @description Null: made up. */
             mac?: string | null;
             network: components["schemas"]["NetworkView"];
@@ -1817,7 +2104,8 @@ export interface components {
                 error?: components["schemas"]["Reason"] | null;
                 id: string;
                 /**
-                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+                 *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
                  *     Resynchronize, ChangeDisks
                  */
                 kind: string;
@@ -1871,6 +2159,25 @@ export interface components {
                 replicated: boolean;
                 /** @description Its certificates were revoked. */
                 revoked: boolean;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Network: {
+            items: {
+                bridge?: string | null;
+                cidr?: string | null;
+                dhcp: boolean;
+                dns: string[];
+                /** Format: ipv4 */
+                gateway?: string | null;
+                kind: components["schemas"]["NetworkKind"];
+                name: string;
+                /**
+                 * Format: int64
+                 * @description The ETag.
+                 */
+                revision: number;
             }[];
             nextCursor?: string | null;
         };
@@ -1954,6 +2261,8 @@ export interface components {
                 computedAt: components["schemas"]["Time"];
                 /** @description A replication session is open. */
                 connected: boolean;
+                /** @description PrimaryToRecovery, RecoveryToPrimary: where replication leads now, or led last. */
+                direction: string;
                 disks: components["schemas"]["ItemDiskView"][];
                 failover?: components["schemas"]["FailoverView"] | null;
                 /** @description Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet. */
@@ -1981,6 +2290,8 @@ export interface components {
                 policy: string;
                 progress?: components["schemas"]["Progress"] | null;
                 protectionState: string;
+                /** @description Machine that takes this one home, from the reprotect to the commit at home. */
+                receiver?: string | null;
                 /** @description Normal, Warning, Critical, None */
                 replicationHealth: string;
                 /**
@@ -2061,6 +2372,11 @@ export interface components {
                 createdAt: components["schemas"]["Time"];
                 mustChangePassword: boolean;
                 name: string;
+                /**
+                 * Format: int64
+                 * @description Grows with every change; the ETag.
+                 */
+                revision: number;
                 roles: components["schemas"]["VaultRole"][];
             }[];
             nextCursor?: string | null;
@@ -2226,6 +2542,8 @@ export interface components {
             computedAt: components["schemas"]["Time"];
             /** @description A replication session is open. */
             connected: boolean;
+            /** @description PrimaryToRecovery, RecoveryToPrimary: where replication leads now, or led last. */
+            direction: string;
             disks: components["schemas"]["ItemDiskView"][];
             failover?: components["schemas"]["FailoverView"] | null;
             /** @description Normal: a test failover was cleaned up within six months. Warning: one is due. None: there is no point yet. */
@@ -2253,6 +2571,8 @@ export interface components {
             policy: string;
             progress?: components["schemas"]["Progress"] | null;
             protectionState: string;
+            /** @description Machine that takes this one home, from the reprotect to the commit at home. */
+            receiver?: string | null;
             /** @description Normal, Warning, Critical, None */
             replicationHealth: string;
             /**
@@ -2272,6 +2592,10 @@ export interface components {
             target: components["schemas"]["TargetView"];
             testFailover?: components["schemas"]["FailoverView"] | null;
             testFailoverState: string;
+        };
+        ReprotectRequest: {
+            /** @description The joined machine that takes the disks home, by name or id. Default: the machine itself. */
+            receiver?: string | null;
         };
         ResumeRequest: {
             /** @description What was done or seen; kept with the job. */
@@ -2412,6 +2736,11 @@ export interface components {
         };
         /** @enum {string} */
         SmtpSecurity: "StartTls" | "Tls" | "None";
+        SourceNetwork: {
+            cidr: string;
+            /** @description Machines that are in it. */
+            machines: string[];
+        };
         StoreMachine: {
             id: string;
             name: string;
@@ -2521,6 +2850,11 @@ export interface components {
             createdAt: components["schemas"]["Time"];
             mustChangePassword: boolean;
             name: string;
+            /**
+             * Format: int64
+             * @description Grows with every change; the ETag.
+             */
+            revision: number;
             roles: components["schemas"]["VaultRole"][];
         };
         Vault: {
@@ -2888,6 +3222,14 @@ export interface operations {
     deliveries: {
         parameters: {
             query?: {
+                /** @description `email` or `webhook:NAME` */
+                channel?: string;
+                /** @description Alert, Test */
+                kind?: string;
+                /** @description Pending, Delivered, Failed, Cancelled */
+                state?: string;
+                /** @description -createdAt (default): the newest first; createdAt: the oldest first. */
+                sort?: string;
                 /** @description Most items to answer. */
                 limit?: number;
                 /** @description `nextCursor` of the part before. */
@@ -3182,7 +3524,23 @@ export interface operations {
     };
     healthErrors: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only of this machine, by name or id. */
+                machine?: string;
+                /** @description Only this code. */
+                code?: string;
+                /** @description Information, Warning, Critical */
+                severity?: string;
+                /**
+                 * @description -severity (default): the worst first, of these the oldest; severity, since, code; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -3218,7 +3576,8 @@ export interface operations {
                 /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
                 state?: string;
                 /**
-                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, UnplannedFailover, CommitFailover,
+                 * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
+                 *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
                  *     Resynchronize, ChangeDisks
                  */
                 kind?: string;
@@ -3449,7 +3808,21 @@ export interface operations {
     };
     joinTokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Valid, Used, Expired, Revoked */
+                state?: string;
+                /** @description Only those that this user made. */
+                madeBy?: string;
+                /**
+                 * @description -id (default): the newest first; id, createdAt, expiresAt, usedAt, madeBy, state; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -3759,12 +4132,255 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description ETag of the machine: refused when it was changed since */
+                "If-Match"?: string | null;
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
             };
             path: {
                 vault: string;
                 machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    mappings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkMappings"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    map: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MapRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Mapped"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listNetworks: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description name (default), kind; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Network"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createNetwork: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateNetworkRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showNetwork: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                network: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    updateNetwork: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the network: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                network: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NetworkValues"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeNetwork: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the network: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                network: string;
             };
             cookie?: never;
         };
@@ -4034,7 +4650,21 @@ export interface operations {
     };
     registrationKeys: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Valid, Used, Expired, Revoked */
+                state?: string;
+                /** @description Only those that this user made. */
+                madeBy?: string;
+                /**
+                 * @description -id (default): the newest first; id, createdAt, expiresAt, usedAt, madeBy, state; with a `-` before it the other way
+                 *     round.
+                 */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 vault: string;
@@ -4278,12 +4908,90 @@ export interface operations {
             };
         };
     };
+    cancelFailover: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    changeRecoveryPoint: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeRecoveryPointRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     commitReplicatedItem: {
         parameters: {
             query?: never;
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4330,6 +5038,112 @@ export interface operations {
                 "application/json": components["schemas"]["SetDisksRequest"];
             };
         };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    failback: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    preview: {
+        parameters: {
+            query?: {
+                /** @description Of a test failover. */
+                test?: boolean;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailoverPreview"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    plannedFailover: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
         responses: {
             202: {
                 headers: {
@@ -4428,12 +5242,54 @@ export interface operations {
             };
         };
     };
+    reprotect: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReprotectRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     resynchronizeReplicatedItem: {
         parameters: {
             query?: never;
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4675,6 +5531,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4713,6 +5571,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4751,6 +5611,8 @@ export interface operations {
             header?: {
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
             };
             path: {
                 vault: string;
@@ -4786,7 +5648,10 @@ export interface operations {
     assignRoleAssignment: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -4819,7 +5684,10 @@ export interface operations {
     unassignRoleAssignment: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -5104,10 +5972,44 @@ export interface operations {
             };
         };
     };
-    removeUser: {
+    showUser: {
         parameters: {
             query?: never;
             header?: never;
+            path: {
+                vault: string;
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
             path: {
                 vault: string;
                 user: string;
@@ -5137,6 +6039,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description ETag of the user: refused when it was changed since */
+                "If-Match"?: string | null;
                 /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
                 "Idempotency-Key"?: string;
             };

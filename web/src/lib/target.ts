@@ -48,8 +48,9 @@ function nicOf(form: NicForm): Nic {
     case 'user':
     case 'isolatedUser': return { mac, network: { kind: form.kind, forwards: parseForwards(form.forwards) } };
     case 'isolated':
-    case 'bridge': {
-      if (!form.name.trim()) throw new Error('A bridge needs its name.');
+    case 'bridge':
+    case 'named': {
+      if (!form.name.trim()) throw new Error('A bridge or network needs its name.');
       return { mac, network: { kind: form.kind, name: form.name.trim() } };
     }
   }

@@ -73,6 +73,7 @@ export function network(nic: Nic): string {
     case 'isolatedUser': return `Isolated, nothing leads out${forwards}`;
     case 'isolated': return `Isolated bridge ${where.name}`;
     case 'bridge': return `Bridge ${where.name} of the host`;
+    case 'named': return `Network ${where.name}`;
   }
 }
 
