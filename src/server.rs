@@ -498,10 +498,7 @@ fn open_vault(settings: &ServerSettings, store: &Store, pki: &Pki) -> Result<Vau
                         break;
                     }
                     Err(error) => {
-                        tracing::error!(
-                            error = crate::agent::daemon::chain(&error),
-                            "a backup cannot be used"
-                        );
+                        tracing::error!(error = crate::rt::chain(&error), "a backup cannot be used");
                     }
                 }
             }
@@ -543,7 +540,7 @@ async fn keep_backups(
                 Ok(Ok(_)) => saved = Some(now),
                 Ok(Err(error)) => {
                     tracing::error!(
-                        error = crate::agent::daemon::chain(&error),
+                        error = crate::rt::chain(&error),
                         "the vault's database could not be backed up"
                     );
                 }

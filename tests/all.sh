@@ -6,6 +6,8 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/life
 export CARGO_TERM_COLOR=never
 . examples/install.sh
 
+# Servers that somebody installed before are theirs.
+had=" $(cd /lib/systemd/system 2>/dev/null && echo {prometheus,postgresql,mariadb}.service | xargs ls -d 2>/dev/null | xargs || true) "
 need_build
 need_lab
 install_missing \
@@ -20,15 +22,19 @@ install_missing \
     "mkfs.vfat dosfstools file-systems-under-fire" \
     "mcopy mtools vfat-where-the-kernel-has-none" \
     "sfdisk fdisk partitions-of-test-disks" \
+    "/usr/lib/postgresql/*/bin/initdb postgresql a-database-under-load" \
+    "mariadbd mariadb-server a-database-under-load" \
     "promtool prometheus judges-/metrics-and-the-alert-rules" \
     "chromium chromium the-web-interface-in-a-browser" \
     "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core the-web-interface-in-a-browser" \
     "/usr/lib/python3*/ensurepip/__init__.py python3-venv mail-server-for-tests"
 
-# Debian's package starts a server that nobody asked for.
-if command -v systemctl >/dev/null && systemctl is-active --quiet prometheus 2>/dev/null; then
-    systemctl disable --quiet --now prometheus
-fi
+# Debian's packages start servers that nobody asked for.
+for unit in prometheus postgresql mariadb; do
+    if [[ $had != *" $unit.service "* ]] && command -v systemctl >/dev/null && systemctl is-active --quiet "$unit" 2>/dev/null; then
+        systemctl disable --quiet --now "$unit"
+    fi
+done
 # A mail server to send alerts to.
 venv=${LIFEBOAT_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-test-venv}
 if ! "$venv/bin/python" -c 'import aiosmtpd' 2>/dev/null; then

@@ -48,6 +48,7 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             | "/replicated-items/{item}/failback"
             | "/replicated-items/{item}/commit"
             | "/replicated-items/{item}/resynchronize"
+            | "/replicated-items/{item}/recovery-points"
             | "/machines/{machine}/agent-update"
             | "/jobs/{job}/cancel"
             | "/jobs/{job}/restart"

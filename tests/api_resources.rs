@@ -305,6 +305,8 @@ fn a_suspended_job_goes_on_when_it_is_resumed() {
     server.vault.enable(id, "default", None, None, "admin").unwrap();
     let mut job = server.vault.open_jobs().unwrap().pop().unwrap();
     job.state = JobState::Suspended;
+    job.tasks[0].state = lifeboat::recovery::TaskState::InProgress;
+    job.tasks[0].message = "set the switch".to_owned();
     server.vault.record(&job, None).unwrap();
     let mut root = server.root();
     let path = format!("{V}/jobs/{}", job.id);
@@ -318,7 +320,32 @@ fn a_suspended_job_goes_on_when_it_is_resumed() {
     let body = json!({ "comments": "the switch is set" });
     let accepted: Value = root.post(&format!("{path}/resume"), &body).unwrap();
     assert_eq!(accepted["job"]["state"], "InProgress");
-    assert_eq!(accepted["job"]["result"]["comments"], "the switch is set");
+    let comment = &accepted["job"]["result"]["comments"][0];
+    assert_eq!(
+        (&comment["text"], &comment["user"]),
+        (&json!("the switch is set"), &json!("root"))
+    );
+    // A second wait keeps the first answer; both are told of.
+    let mut job = server.vault.open_jobs().unwrap().pop().unwrap();
+    job.state = JobState::Suspended;
+    server.vault.record(&job, None).unwrap();
+    let accepted: Value = root.post(&format!("{path}/resume"), &json!({})).unwrap();
+    assert_eq!(accepted["job"]["result"]["comments"].as_array().unwrap().len(), 2);
+    let events = root.list(&format!("{V}/events?machine=web1"), 100).unwrap();
+    let told = |code: &str| -> Vec<&str> {
+        let of = events.iter().filter(|event| event["code"] == code);
+        of.map(|event| event["message"].as_str().unwrap()).collect()
+    };
+    assert_eq!(told("JobWaiting").len(), 2);
+    assert!(
+        told("JobWaiting")[0].ends_with("waits for a person: set the switch"),
+        "{events:#?}"
+    );
+    assert_eq!(told("JobResumed").len(), 2);
+    assert!(
+        told("JobResumed")[1].ends_with("goes on, says root: the switch is set"),
+        "{events:#?}"
+    );
 }
 
 #[test]

@@ -204,3 +204,122 @@ fn one_line_joins_a_machine_and_another_takes_it_away() {
     assert_eq!(again["id"], row["id"]);
     machine.good("/usr/local/bin/lifeboat agent uninstall");
 }
+
+/// A registration key needs nothing but its file, opens one vault once, and is refused with its reason otherwise.
+#[test]
+fn a_registration_key_opens_its_vault_once() {
+    let site = Site::start();
+    let elsewhere = Site::start();
+    let folder = tempfile::tempdir().unwrap();
+    site.cli(&["vaults", "create", "branch"]);
+    let key = |site: &Site, vault: &str, name: &str| -> PathBuf {
+        let file = folder.path().join(name);
+        let made = Command::new(LIFEBOAT)
+            .args([
+                "vault",
+                "registration-key",
+                "--vault",
+                vault,
+                "--address",
+                "127.0.0.1",
+                "--out",
+            ])
+            .arg(&file)
+            .env("LIFEBOAT_DATA_DIR", &site.data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        assert_eq!(
+            std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        file
+    };
+    let join = |name: &str, args: &[&str]| {
+        let output = Command::new(LIFEBOAT)
+            .args([
+                "agent",
+                "join",
+                "--name",
+                name,
+                "--machine-key",
+                name,
+                "--state-dir",
+            ])
+            .arg(folder.path().join(name))
+            .args(args)
+            .env_remove("LIFEBOAT_PASSPHRASE")
+            .output()
+            .unwrap();
+        (output.status.success(), format!("{output:?}"))
+    };
+    let good = key(&site, "branch", "good.json");
+    let file = good.to_str().unwrap();
+    let (joined, text) = join("web1", &["--registration-key-file", file, "--vault", "default"]);
+    assert!(
+        !joined && text.contains("one of the vault branch, not of default"),
+        "{text}"
+    );
+    // Refused, so it is still good.
+    let (joined, text) = join("web1", &["--registration-key-file", file]);
+    assert!(joined, "{text}");
+    let of = |vault: &str| site.cli(&["machine", "list", "--vault", vault])["items"].clone();
+    assert_eq!(of("branch")[0]["name"], "web1");
+    assert_eq!(of("default").as_array().unwrap().len(), 0);
+    let listed = site.cli(&["vault", "registration-key", "--vault", "branch", "list"]);
+    let row = &listed["items"][0];
+    assert_eq!(
+        (row["state"].as_str(), row["usedBy"].as_str()),
+        (Some("Used"), Some("web1"))
+    );
+
+    let (joined, text) = join("web2", &["--registration-key-file", file]);
+    assert!(
+        !joined && text.contains("the registration key was used"),
+        "{text}"
+    );
+    let late = key(&site, "branch", "late.json");
+    let database = rusqlite::Connection::open(site.data.join("vault.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    database
+        .execute("UPDATE invitations SET expires = 1 WHERE used IS NULL", [])
+        .unwrap();
+    let (joined, text) = join("web2", &["--registration-key-file", late.to_str().unwrap()]);
+    assert!(!joined && text.contains("the registration key expired"), "{text}");
+    // A key of another site at this one: its file with this site's address and fingerprint.
+    let foreign = key(&elsewhere, "default", "foreign.json");
+    let mut changed: serde_json::Value = serde_json::from_slice(&std::fs::read(&foreign).unwrap()).unwrap();
+    let own: serde_json::Value = serde_json::from_slice(&std::fs::read(&late).unwrap()).unwrap();
+    for field in ["dataAddress", "caFingerprint"] {
+        changed[field] = own[field].clone();
+    }
+    std::fs::write(&foreign, changed.to_string()).unwrap();
+    let (joined, text) = join("web2", &["--registration-key-file", foreign.to_str().unwrap()]);
+    assert!(!joined && text.contains("was made by another site"), "{text}");
+
+    // With the passphrase a vault may be chosen too; one that is not there is named.
+    let passphrase = site.data.join("pki/passphrase");
+    let fingerprint = own["caFingerprint"].as_str().unwrap();
+    let server = own["dataAddress"].as_str().unwrap();
+    let by_passphrase = |name: &str, vault: &str| {
+        let passphrase = passphrase.to_str().unwrap();
+        join(
+            name,
+            &[
+                "--server",
+                server,
+                "--fingerprint",
+                fingerprint,
+                "--passphrase-file",
+                passphrase,
+                "--vault",
+                vault,
+            ],
+        )
+    };
+    let (joined, text) = by_passphrase("web3", "nosuch");
+    assert!(!joined && text.contains("there is no vault nosuch"), "{text}");
+    let (joined, text) = by_passphrase("web3", "branch");
+    assert!(joined, "{text}");
+    assert_eq!(of("branch").as_array().unwrap().len(), 2);
+}

@@ -60,6 +60,14 @@ fn the_tour_ends_well_and_leaves_nothing() {
         let (first, verified) = (&failover["firstReadMs"], &failover["verifiedMs"]);
         assert!(first.as_f64().unwrap() < verified.as_f64().unwrap());
     }
+    let circle = &machine["circle"];
+    for whole in ["stayedAtRest", "ledgerOk", "tableOk"] {
+        assert_eq!(circle[whole], true, "{whole}: {circle}");
+    }
+    assert_eq!(circle["plannedFailover"]["entriesLost"], 0, "{circle}");
+    assert_eq!(circle["failbackEntriesLost"], 0, "{circle}");
+    assert!(circle["entriesAtTarget"].as_u64().unwrap() > 0);
+    assert!(circle["pointsAtTarget"].as_u64().unwrap() > 0);
     assert!(machine["recoveryPoints"].as_u64().unwrap() >= 3);
     assert!(report["agentPeakRssMiB"].as_f64().unwrap() > 1.0);
     assert_eq!(left_behind(&at), Vec::<String>::new());

@@ -190,6 +190,7 @@ fn history(server: &TestServer, machine: MachineId, count: i64, bytes: impl Fn(i
                 freeze_micros: 0,
                 changed_bytes: bytes(slot),
                 stored_bytes: bytes(slot) / 2,
+                sync_request: 0,
             });
         }
     }

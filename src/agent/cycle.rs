@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! compare (first time, or doubt) -> sync, take bits, copy: until little is left -> window -> ship -> seal
+//! app-consistent:      .. -> pre of the hooks -> sync, take bits, copy: what they wrote -> window -> post -> ship -> seal
 //! ```
 //! A point is never called better than it is; `window.rs` says how it is found out. A crash anywhere
 //! loses nothing: blocks stay pending until what was read for them is durable at the target. Between reading and
@@ -12,15 +13,17 @@ use super::capture::{
 };
 use super::freeze::{FreezeError, Held, open_all, sync_all};
 use super::mounts::{self, FileSystem};
+use super::quiesce::{Quiesce, QuiesceError, Quiesced, Step, Why};
 use super::shipper::Shipper;
 use super::sink::{DIGESTS_MAX, ShipError, Sink};
-use super::{swap, window};
+use super::swap;
+use super::window::{self, Taken};
 use crate::block::{BLOCK_BYTES, BlockRange, Consistency, DiskId, GRANULE_BYTES, PointId};
 use crate::replica::PointSpec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Read and frozen for at most this much; more is copied in another pass first.
 const REST_BYTES: u64 = 16 << 20;
@@ -102,6 +105,8 @@ pub struct CycleSettings<'a> {
     /// Where the freeze is kept that a good point was made in: nothing is written behind it. Without: all is thawed when
     /// the last blocks are read.
     pub hold: Option<&'a mut Held>,
+    /// The point is to be app-consistent, by these hooks. Where that fails it is made all the same, and says why it is less.
+    pub quiesce: Option<(&'a Quiesce, Why)>,
 }
 
 /// What the cycle does with a disk at this moment.
@@ -129,9 +134,11 @@ pub struct Progress {
     pub pending_bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CycleReport {
     pub point: PointId,
+    /// Of the freeze, on the server's clock.
+    pub instant_unix_nanos: i64,
     pub consistency: Consistency,
     pub note: String,
     /// How long writers were stopped; zero where nothing was frozen.
@@ -146,6 +153,10 @@ pub struct CycleReport {
     pub passes: usize,
     /// Read while everything was frozen.
     pub frozen_bytes: u64,
+    /// Where an app-consistent point was asked for: whether it is one.
+    pub app_consistent: Option<Result<(), QuiesceError>>,
+    /// How the hooks were called.
+    pub hooks: Vec<Step>,
 }
 
 impl Reserve {
@@ -320,8 +331,35 @@ pub fn run(
     let compared_raw_bytes = ship.raw_bytes;
     let tracked = disks.iter().filter(|disk| disk.is_tracked());
     let file_systems = mounts::of_disks(tracked.map(ProtectedDisk::path)).map_err(CycleError::Mounts)?;
-    let passes = approach(disks, &file_systems, &mut ship, reserve, settings)?;
-    let taken = window::take(disks, &file_systems, reserve, settings)?;
+    let mut passes = approach(disks, &file_systems, &mut ship, reserve, settings, None)?;
+    let mut hooks = Vec::new();
+    let mut held = match settings.quiesce {
+        Some((quiesce, why)) => {
+            let mounts: Vec<PathBuf> = file_systems.iter().map(|fs| fs.mount_point.clone()).collect();
+            match quiesce.begin(why, &mounts, settings.cancel, &mut hooks) {
+                Err(QuiesceError::Cancelled) => return Err(CycleError::Cancelled),
+                begun => Some(begun),
+            }
+        }
+        None => None,
+    };
+    if let Some(Ok(quiesced)) = &held {
+        // Coming to rest writes much: a checkpoint, tables.
+        let until = Some(quiesced.until());
+        passes += approach(disks, &file_systems, &mut ship, reserve, settings, until)?;
+    }
+    let names = held
+        .as_ref()
+        .and_then(|held| held.as_ref().ok())
+        .map(Quiesced::names);
+    let taken = window::take(disks, &file_systems, reserve, settings);
+    if let Some(Ok(quiesced)) = &mut held {
+        quiesced.thawed();
+    }
+    let ended = held.map(|held| held.and_then(|quiesced| quiesced.end(&mut hooks)));
+    let mut taken = taken?;
+    let asked = settings.quiesce.is_some_and(|(_, why)| why != Why::Schedule);
+    let app_consistent = ended.map(|ended| label(&mut taken, ended, names.unwrap_or_default(), asked));
     let mut at = 0;
     for disk in disks.iter_mut() {
         let (mut from, begin) = (0, at);
@@ -351,6 +389,7 @@ pub fn run(
     }
     Ok(CycleReport {
         point,
+        instant_unix_nanos: taken.instant,
         consistency: taken.consistency,
         note: taken.note,
         freeze: taken.freeze,
@@ -361,7 +400,37 @@ pub fn run(
         stored_bytes: ship.stored_bytes,
         passes,
         frozen_bytes: taken.bytes,
+        app_consistent,
+        hooks,
     })
+}
+
+/// What a point may be called for which applications were to stand still.
+/// `asked`: by a person, for this very point.
+fn label(
+    taken: &mut Taken,
+    ended: Result<(), QuiesceError>,
+    hooks: String,
+    asked: bool,
+) -> Result<(), QuiesceError> {
+    let ended = match ended {
+        Ok(()) if taken.consistency == Consistency::Fuzzy => Err(QuiesceError::NotStill(taken.note.clone())),
+        other => other,
+    };
+    match &ended {
+        Ok(()) => {
+            taken.consistency = Consistency::AppConsistent;
+            taken.note = format!("at rest: {hooks}");
+        }
+        // The note says it already; and a machine without hooks keeps its points as they are.
+        Err(QuiesceError::NotStill(_)) => {}
+        Err(error) if error.is_no_hooks() && !asked => {}
+        Err(error) => {
+            let gap = if taken.note.is_empty() { "" } else { "; " };
+            taken.note = format!("{}{gap}not app-consistent: {error}", taken.note);
+        }
+    }
+    ended
 }
 
 fn report_progress(
@@ -380,13 +449,14 @@ fn report_progress(
     });
 }
 
-/// Copies until little is left; how many passes it took.
+/// Copies until little is left; how many passes it took. `until`: after that, another pass is no use.
 fn approach(
     disks: &mut [ProtectedDisk],
     file_systems: &[FileSystem],
     ship: &mut Shipper,
     reserve: &mut Reserve,
     settings: &mut CycleSettings,
+    until: Option<Instant>,
 ) -> Result<usize, CycleError> {
     let paths: Vec<PathBuf> = file_systems.iter().map(|fs| fs.mount_point.clone()).collect();
     let roots = open_all(&paths)?;
@@ -402,7 +472,8 @@ fn approach(
         let settled = passes >= PASSES && left > left_before / 2;
         let little = left <= LITTLE_BYTES || left <= REST_BYTES && settled;
         left_before = left;
-        if little || passes >= PASSES_MAX {
+        let late = until.is_some_and(|until| Instant::now() >= until);
+        if little || late || passes >= PASSES_MAX {
             return Ok(passes);
         }
         passes += 1;

@@ -14,12 +14,14 @@ use super::heartbeat::Heart;
 use super::identity::Identity;
 use super::orders::{OrderBook, Orders};
 use super::progress::Kept;
+use super::quiesce::{Quiesce, QuiesceError, Why};
 use super::ship::{Session, SessionSpec, ShipCounters};
 use super::sink::ShipError;
 use super::status::{Board, DiskLive, Halt};
 use super::update::Updates;
 use super::{inventory, status_socket};
 use crate::block::{Consistency, DiskId};
+use crate::rt::chain;
 use rand::RngExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const REST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 /// How long a cycle looks for a quiet moment of file systems that cannot be frozen.
 const QUIET_PATIENCE: Duration = Duration::from_secs(5);
+/// After an app-consistent point that was due and came to nothing.
+const APP_RETRY: Duration = Duration::from_secs(300);
 
 pub struct AgentSettings {
     /// Folder of the identity and of what must survive a restart.
@@ -43,6 +47,8 @@ pub struct AgentSettings {
     /// This executable, to be run as the freeze guard.
     pub program: PathBuf,
     pub freeze_deadline: Duration,
+    /// Hooks that bring applications to rest.
+    pub quiesce: Quiesce,
 }
 
 /// Runs until `stop`; blocks. `runtime` drives the connections. Orders to update are left alone.
@@ -81,6 +87,7 @@ pub fn run_updatable(
         board.clone(),
         counters.clone(),
         updates.clone(),
+        settings.quiesce.clone(),
     );
     if let Some(updates) = &updates {
         updates.watch(runtime, stop.clone());
@@ -102,6 +109,7 @@ pub fn run_updatable(
         counters,
         identities,
         held: Held::default(),
+        app_retry_at: None,
     };
     // An agent whose replication ended must not go on beating as if all were well: whoever runs it starts it anew.
     let over = stop.clone().drop_guard();
@@ -134,6 +142,8 @@ struct Replication {
     identities: tokio::sync::watch::Receiver<Identity>,
     /// The machine is at rest for a planned failover.
     held: Held,
+    /// The app-consistent point that is due is not tried before.
+    app_retry_at: Option<Instant>,
 }
 
 /// Why work ended.
@@ -146,6 +156,7 @@ enum Stopped {
 
 impl Replication {
     fn follow(mut self) {
+        self.let_go();
         let mut backoff = BACKOFF_MIN;
         while let Some(orders) = self.book.take_up() {
             self.forget_others(&orders);
@@ -358,7 +369,14 @@ impl Replication {
                 disks.iter_mut().for_each(ProtectedDisk::resynchronize);
             }
             let compared = copied < COPIES_COUNTED_FROM || self.kept.resynchronized() != resync;
-            match self.cycle(disks, session, &mut reserve, !compared, None) {
+            let why = self.app_due(&now);
+            session.answers(sync);
+            let made = self.cycle(disks, session, &mut reserve, !compared, why, None);
+            // Tried is tried, whatever came of it: hooks that hang must not hold up every point.
+            if why.is_some() {
+                self.app_tried(&now, made.as_ref().ok().and_then(app_consistent));
+            }
+            match made {
                 Ok(_) => {
                     copied += 1;
                     if self.kept.line() != orders.line
@@ -395,7 +413,7 @@ impl Replication {
                 let Some(orders) = self.book.now() else {
                     return Stopped::Orders;
                 };
-                if woken(&orders) || Instant::now() >= next(&orders) {
+                if woken(&orders) || Instant::now() >= next(&orders) || self.app_due(&orders).is_some() {
                     break;
                 }
                 let nap = (Instant::now() + Duration::from_millis(500)).min(next(&orders));
@@ -413,6 +431,58 @@ impl Replication {
         }
     }
 
+    /// Lets go what an agent that was killed left at rest.
+    fn let_go(&self) {
+        match self.settings.quiesce.settle() {
+            Ok(steps) if steps.is_empty() => {}
+            Ok(steps) => tracing::warn!(
+                hooks = steps.len(),
+                "an earlier agent left applications at rest; their post was called"
+            ),
+            Err(error) => self.app_failed(&error),
+        }
+    }
+
+    /// Whether the next point is to be app-consistent.
+    fn app_due(&self, orders: &Orders) -> Option<Why> {
+        if orders.app_sync_request != 0 && orders.app_sync_request != self.kept.app_sync() {
+            return Some(Why::Request);
+        }
+        let waits = self.app_retry_at.is_some_and(|at| Instant::now() < at);
+        let last = self.kept.app_consistent_unix_nanos();
+        (!waits && is_due(self.book.clock().now(), last, orders.app_every)).then_some(Why::Schedule)
+    }
+
+    /// `made`: the instant of an app-consistent point.
+    fn app_tried(&mut self, orders: &Orders, made: Option<i64>) {
+        self.app_retry_at = match made {
+            Some(_) => None,
+            None => Some(Instant::now() + APP_RETRY),
+        };
+        if let Err(error) = self.kept.set_app_consistent(orders.app_sync_request, made) {
+            tracing::warn!(%error, "the agent's state could not be kept");
+        }
+    }
+
+    fn app_failed(&self, error: &QuiesceError) {
+        let (causes, action) = error.advice();
+        let code = if error.may_hold() {
+            "ApplicationsHeld"
+        } else {
+            "AppConsistencyFailed"
+        };
+        let message = if error.may_hold() {
+            format!("applications may still be held: {}", chain(error))
+        } else {
+            format!(
+                "no app-consistent point was made, a crash-consistent one instead: {}",
+                chain(error)
+            )
+        };
+        self.board
+            .trouble(code, error.may_hold(), message, causes, &action);
+    }
+
     /// Brings the machine to rest: its file systems stand still from its last point on, until the server says that it is
     /// elsewhere, or that it may go on.
     fn halt(
@@ -424,7 +494,7 @@ impl Replication {
     ) -> Stopped {
         self.board.change().phase = "coming to rest".to_owned();
         let mut held = Held::default();
-        let made = self.cycle(disks, session, reserve, true, Some(&mut held));
+        let made = self.cycle(disks, session, reserve, true, None, Some(&mut held));
         let (point, error) = match &made {
             Ok(report) if report.consistency > Consistency::Fuzzy => (Some(report.point), None),
             Ok(report) => (None, Some(format!("it does not come to rest: {}", report.note))),
@@ -462,13 +532,14 @@ impl Replication {
         self.board.change().halt = None;
     }
 
-    /// `counts`: what is shipped are changes, not a first copy or a comparison.
+    /// `counts`: what is shipped are changes, not a first copy or a comparison. `why`: to be app-consistent.
     fn cycle(
         &self,
         disks: &mut [ProtectedDisk],
         session: &mut Session,
         reserve: &mut Reserve,
         counts: bool,
+        why: Option<Why>,
         hold: Option<&mut Held>,
     ) -> Result<CycleReport, CycleError> {
         let cancel = self.book.cancel();
@@ -487,10 +558,18 @@ impl Replication {
             progress: &mut progress,
             clock: &clock,
             cancel: &cancel,
+            quiesce: why.map(|why| (&self.settings.quiesce, why)),
             hold,
         };
         let report = cycle::run(disks, session, reserve, &mut settings)?;
         self.board.over(&["PointSkipped"]);
+        match &report.app_consistent {
+            Some(Ok(())) => self.board.over(&["AppConsistencyFailed", "ApplicationsHeld"]),
+            // Hooks that failed before and were taken away.
+            Some(Err(error)) if error.is_no_hooks() => self.board.over(&["AppConsistencyFailed"]),
+            Some(Err(error)) => self.app_failed(error),
+            _ => {}
+        }
         let mut status = self.board.change();
         status.points += 1;
         status.last_point_unix_nanos = Some(self.book.clock().now());
@@ -528,6 +607,21 @@ impl Replication {
     }
 }
 
+/// The instant of a point that is one.
+fn app_consistent(report: &CycleReport) -> Option<i64> {
+    matches!(report.app_consistent, Some(Ok(()))).then_some(report.instant_unix_nanos)
+}
+
+/// `last`: instant of the last app-consistent point; both on the server's clock.
+fn is_due(now: i64, last: Option<i64>, every: Option<Duration>) -> bool {
+    every.is_some_and(|every| {
+        last.is_none_or(|last| {
+            // From the future: the server's clock was set back, and waiting for it to come again may take for ever.
+            now < last || (now - last).unsigned_abs() >= u64::try_from(every.as_nanos()).unwrap_or(u64::MAX)
+        })
+    })
+}
+
 /// Tracked where the kernel allows it, else compared for each point.
 fn open_disk(device: &Path, id: DiskId) -> Result<ProtectedDisk, CaptureError> {
     let is_device = std::fs::metadata(device).is_ok_and(|meta| meta.file_type().is_block_device());
@@ -559,16 +653,18 @@ fn show(board: &Board, progress: Progress) {
     }
 }
 
-/// The error with all that caused it, each once.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn app_consistent_points_come_at_their_time() {
+        let hour = Some(Duration::from_secs(3600));
+        let nanos = |seconds: i64| seconds * 1_000_000_000;
+        assert!(!is_due(nanos(5), None, None), "the policy has them off");
+        assert!(is_due(nanos(5), None, hour), "none was made yet");
+        assert!(!is_due(nanos(3599), Some(0), hour));
+        assert!(is_due(nanos(3600), Some(0), hour));
+        assert!(is_due(nanos(5), Some(nanos(6)), hour), "the clock was set back");
     }
-    text
 }

@@ -1,6 +1,8 @@
 //! The prerequisites of a protected machine, each with what to do about it (reference model, section 3).
 use super::capture;
 use super::mounts;
+use super::quiesce::Quiesce;
+use super::quiesce::shipped::SHIPPED;
 use crate::wire::facts::{Check, CheckResult, Inventory};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +28,7 @@ fn when(bad: bool, result: CheckResult) -> CheckResult {
 }
 
 /// All checks that need no server. `only`: disks that the agent is restricted to; then what lies on other disks is not asked.
-pub fn checks(inventory: &Inventory, only: &[PathBuf]) -> Vec<Check> {
+pub fn checks(inventory: &Inventory, only: &[PathBuf], quiesce: &Quiesce) -> Vec<Check> {
     let mut checks = vec![
         architecture(inventory),
         name_rule(&inventory.host_name),
@@ -36,6 +38,7 @@ pub fn checks(inventory: &Inventory, only: &[PathBuf]) -> Vec<Check> {
         identities(inventory),
         freezable(inventory),
         sizes(inventory),
+        hooks(quiesce),
     ];
     if only.is_empty() {
         checks.extend([
@@ -128,7 +131,7 @@ fn capture_mode(only: &[PathBuf]) -> Check {
             CheckResult::Warning,
             format!(
                 "not by eBPF, disks are compared instead (scan): {}",
-                super::daemon::chain(&error)
+                crate::rt::chain(&error)
             ),
             "not root, or a kernel without BTF, or with eBPF switched off",
             "run the agent as root on Linux 5.17 or newer; scan reads every disk for every point",
@@ -193,6 +196,77 @@ fn sizes(inventory: &Inventory) -> Check {
         "the target takes 64 disks of 64 TiB at most",
         "leave disks out when replication is enabled",
     )
+}
+
+/// None is an error: replication goes on without app-consistent points.
+fn hooks(quiesce: &Quiesce) -> Check {
+    const NAME: &str = "hooks for app-consistent points";
+    let warning = |message: String, causes: &str, action: &str| {
+        check(NAME, CheckResult::Warning, message, causes, action)
+    };
+    let left = quiesce.left();
+    if !left.is_empty() {
+        return warning(
+            format!("applications may be held: post is due for {}", left.join(", ")),
+            "a point is being made at this moment, or an agent was killed while it made one",
+            "if it stays: lifeboat agent quiesce resume",
+        );
+    }
+    let found = match quiesce.find() {
+        Ok(found) => found,
+        Err(error) => {
+            let (causes, action) = error.advice();
+            return warning(crate::rt::chain(&error), causes, &action);
+        }
+    };
+    let mut refused: Vec<String> = found
+        .hooks
+        .iter()
+        .filter_map(|hook| Some(format!("{} {}", hook.name, hook.refused.as_ref()?)))
+        .collect();
+    refused.extend(
+        found
+            .refused
+            .iter()
+            .map(|why| format!("{} {why}", quiesce.folder.display())),
+    );
+    if !refused.is_empty() {
+        return warning(
+            format!("refused: {}", refused.join("; ")),
+            "anybody could have the agent run what they like as root",
+            "give files and folders to root and take the right to write from others",
+        );
+    }
+    if !found.ignored.is_empty() {
+        return warning(
+            format!("not executable, so ignored: {}", found.ignored.join(", ")),
+            "it was copied without its mode",
+            "make it executable (chmod 755), or take it away",
+        );
+    }
+    let names: Vec<&str> = found.hooks.iter().map(|hook| hook.name.as_str()).collect();
+    let missing: Vec<&str> = SHIPPED
+        .iter()
+        .filter(|shipped| shipped.is_useful(Path::new("/")))
+        .filter(|shipped| !names.iter().any(|name| name.contains(shipped.name)))
+        .map(|shipped| shipped.name)
+        .collect();
+    if !missing.is_empty() {
+        return warning(
+            format!(
+                "installed, and brought to rest by no hook: {}",
+                missing.join(", ")
+            ),
+            "the hook was not enabled",
+            "points are crash-consistent; for app-consistent ones: lifeboat agent quiesce enable",
+        );
+    }
+    let message = if names.is_empty() {
+        "none, and no server that a shipped hook is for".to_owned()
+    } else {
+        names.join(", ")
+    };
+    check(NAME, CheckResult::Pass, message, "", "")
 }
 
 fn hosts_file(inventory: &Inventory) -> Check {

@@ -3,6 +3,7 @@ use super::clock::ClockSample;
 use super::identity::Identity;
 use super::join::{self, JoinError};
 use super::orders::{OrderBook, Orders};
+use super::quiesce::Quiesce;
 use super::ship::{ShipCounters, of_status};
 use super::sink::ShipError;
 use super::status::Board;
@@ -35,6 +36,7 @@ pub(super) struct Heart {
     channel: Option<Channel>,
     inventory_sent: Option<(std::time::Instant, String)>,
     updates: Option<Updates>,
+    quiesce: Quiesce,
 }
 
 impl Heart {
@@ -45,6 +47,7 @@ impl Heart {
         board: Board,
         counters: Arc<ShipCounters>,
         updates: Option<Updates>,
+        quiesce: Quiesce,
     ) -> Self {
         Self {
             identity: watch::Sender::new(identity),
@@ -55,6 +58,7 @@ impl Heart {
             channel: None,
             inventory_sent: None,
             updates,
+            quiesce,
         }
     }
 
@@ -208,10 +212,10 @@ impl Heart {
         {
             return None;
         }
-        let only = self.identity.borrow().disks.clone();
+        let (only, quiesce) = (self.identity.borrow().disks.clone(), self.quiesce.clone());
         let text = tokio::task::spawn_blocking(move || {
             let mut inventory = inventory::take(&only);
-            inventory.checks = doctor::checks(&inventory, &only);
+            inventory.checks = doctor::checks(&inventory, &only, &quiesce);
             serde_json::to_string(&inventory).ok()
         });
         text.await.ok().flatten()

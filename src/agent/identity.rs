@@ -1,8 +1,7 @@
 //! Who this agent is, and whom it talks to: one private file, replaced whole.
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
@@ -65,17 +64,7 @@ impl Identity {
                 .recursive(true)
                 .mode(0o700)
                 .create(folder)?;
-            let fresh = folder.join("identity.new");
-            let mut file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&fresh)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, &path)?;
-            File::open(folder)?.sync_all()
+            crate::rt::write_private(&path, &serde_json::to_vec_pretty(self)?)
         };
         write().map_err(|source| IdentityError::Io {
             action: "write",

@@ -1,14 +1,15 @@
-//! Joining the configuration server: pin its CA, show the passphrase or a join token, get a client certificate.
+//! Joining the configuration server: pin its CA, show the passphrase, a join token or a registration key, get a client
+//! certificate.
 //!
 //! Either travels only inside TLS to a server whose CA has the fingerprint that the person gave.
 use super::identity::{Identity, IdentityError, endpoint};
 use super::ship::{of_status, reason};
 use super::sink::ShipError;
-use crate::rt::now_unix_nanos;
+use crate::rt::{chain, now_unix_nanos};
 use crate::wire::proto::control_client::ControlClient;
 use crate::wire::proto::{EnrolRequest, RenewRequest};
 use crate::wire::tls::{TlsError, fetch_ca};
-use crate::wire::{JOIN_TOKEN_PREFIX, PROTOCOL_VERSION, Refused, SERVER_NAME};
+use crate::wire::{JOIN_TOKEN_PREFIX, PROTOCOL_VERSION, REGISTRATION_KEY_PREFIX, Refused, SERVER_NAME};
 use rcgen::{CertificateParams, KeyPair};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,8 +36,10 @@ pub struct JoinSpec {
     pub server: String,
     /// `sha256:…` of the server's CA.
     pub fingerprint: String,
-    /// The passphrase, or a join token.
+    /// The passphrase, a join token or a registration key.
     pub passphrase: String,
+    /// None: the vault of the token or key; with the passphrase the vault `default`.
+    pub vault: Option<String>,
     pub name: String,
     /// What tells this machine from every other, also under another name.
     pub machine_key: String,
@@ -66,15 +69,20 @@ async fn join_now(spec: &JoinSpec, folder: &Path) -> Result<Identity, JoinError>
         .await
         .map_err(|e| JoinError::Unreachable(chain(&e)))?;
     let given = spec.passphrase.trim().to_owned();
-    let (passphrase, join_token) = if given.starts_with(JOIN_TOKEN_PREFIX) {
-        (String::new(), given)
+    let none = String::new;
+    let (passphrase, join_token, registration_key) = if given.starts_with(JOIN_TOKEN_PREFIX) {
+        (none(), given, none())
+    } else if given.starts_with(REGISTRATION_KEY_PREFIX) {
+        (none(), none(), given)
     } else {
-        (given, String::new())
+        (given, none(), none())
     };
     let enrolled = ControlClient::new(channel)
         .enrol(EnrolRequest {
             passphrase,
             join_token,
+            registration_key,
+            vault: spec.vault.clone().unwrap_or_default(),
             machine_name: spec.name.clone(),
             csr_pem,
             agent_version: crate::rt::executable::version().to_owned(),
@@ -138,14 +146,4 @@ fn refused_or_unreachable(status: &tonic::Status) -> JoinError {
             _ => reason(status),
         }),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -14,6 +14,7 @@ pub mod mounts;
 mod orders;
 pub mod progress;
 pub mod receive;
+pub mod quiesce;
 pub mod ship;
 mod shipper;
 pub mod sink;

@@ -13,10 +13,14 @@ pub struct Orders {
     /// Id, stable id, bytes.
     pub disks: Vec<(DiskId, String, u64)>,
     pub every: Duration,
+    /// From one app-consistent point to the next; None: off.
+    pub app_every: Option<Duration>,
     pub resync_request: u64,
     /// Another one than before: somebody else wrote to the replica in between.
     pub line: u64,
     pub sync_request: u64,
+    /// The last of these orders that is for an app-consistent point.
+    pub app_sync_request: u64,
     pub fenced: Option<String>,
     /// Bring the machine to rest for this job of the server, and keep it there.
     pub halt: Option<[u8; 16]>,
@@ -39,9 +43,12 @@ impl Orders {
                 })
                 .collect(),
             every: Duration::from_secs(u64::from(desired.crash_consistent_seconds.max(1))),
+            app_every: (desired.app_consistent_seconds > 0)
+                .then(|| Duration::from_secs(u64::from(desired.app_consistent_seconds))),
             resync_request: desired.resync_request,
             line: desired.line,
             sync_request: desired.sync_request,
+            app_sync_request: desired.app_sync_request,
             fenced: desired.fenced.then_some(desired.fenced_reason),
             halt: desired.halt_job.as_slice().try_into().ok(),
         }

@@ -1,8 +1,7 @@
 //! The little that an agent must remember over a restart, beside its identity.
 use crate::block::DiskId;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub struct Kept {
@@ -19,6 +18,10 @@ struct State {
     resynchronized: u64,
     /// The line that the bits belong to: in another one somebody else wrote in between, a machine at the target.
     line: u64,
+    /// Instant of the last app-consistent point, on the server's clock.
+    app_consistent_unix_nanos: Option<i64>,
+    /// The last order for an app-consistent point that was acted on.
+    app_sync: u64,
 }
 
 impl Kept {
@@ -59,12 +62,23 @@ impl Kept {
         self.save()
     }
 
+    pub fn app_consistent_unix_nanos(&self) -> Option<i64> {
+        self.state.app_consistent_unix_nanos
+    }
+
+    pub fn app_sync(&self) -> u64 {
+        self.state.app_sync
+    }
+
+    /// An app-consistent point was tried by this order; `made`: its instant, when it became one.
+    pub fn set_app_consistent(&mut self, app_sync: u64, made: Option<i64>) -> io::Result<()> {
+        self.state.app_sync = app_sync;
+        self.state.app_consistent_unix_nanos = made.or(self.state.app_consistent_unix_nanos);
+        self.save()
+    }
+
     fn save(&self) -> io::Result<()> {
-        let fresh = self.path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(&self.state)?)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &self.path)
+        crate::rt::write_private(&self.path, &serde_json::to_vec(&self.state)?)
     }
 }
 

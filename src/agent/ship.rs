@@ -66,6 +66,7 @@ pub struct Session {
     comparisons: u64,
     cancel: Arc<AtomicBool>,
     counters: Arc<ShipCounters>,
+    sync_request: u64,
 }
 
 #[derive(Default)]
@@ -121,16 +122,7 @@ pub fn of_status(status: &Status) -> ShipError {
 
 /// A status with all that caused it, each once.
 pub fn reason(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
+    crate::rt::chain_from(status.message().to_owned(), std::error::Error::source(status))
 }
 
 impl Shared {
@@ -193,7 +185,13 @@ impl Session {
             comparisons: 0,
             cancel,
             counters,
+            sync_request: 0,
         })
+    }
+
+    /// Points that are sealed from now on answer the orders up to this one.
+    pub fn answers(&mut self, sync_request: u64) {
+        self.sync_request = sync_request;
     }
 
     fn base(&self, disk: DiskId) -> Option<&ServerDisk> {
@@ -358,6 +356,7 @@ impl Sink for Session {
             note: spec.note,
             freeze_micros: spec.freeze_micros,
             changed_bytes,
+            sync_request: self.sync_request,
         }))?;
         self.wait(|state| {
             state

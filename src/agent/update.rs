@@ -274,10 +274,7 @@ impl Updates {
         };
         match self.save(&mut memory, record) {
             Ok(()) => tracing::info!(version = executable::version(), "the update is confirmed"),
-            Err(error) => tracing::warn!(
-                error = super::daemon::chain(&error),
-                "the update cannot be confirmed"
-            ),
+            Err(error) => tracing::warn!(error = crate::rt::chain(&error), "the update cannot be confirmed"),
         }
     }
 
@@ -350,17 +347,17 @@ impl Updates {
                 },
                 message: error
                     .as_ref()
-                    .map(|error| super::daemon::chain(error))
+                    .map(|error| crate::rt::chain(error))
                     .unwrap_or_default(),
                 version: order.version,
                 ..Record::default()
             };
             if let Some(error) = &error {
-                tracing::warn!(error = super::daemon::chain(error), "the agent cannot be updated");
+                tracing::warn!(error = crate::rt::chain(error), "the agent cannot be updated");
             }
             if let Err(error) = this.save(&mut memory, record) {
                 tracing::warn!(
-                    error = super::daemon::chain(&error),
+                    error = crate::rt::chain(&error),
                     "the agent's state could not be kept"
                 );
             }

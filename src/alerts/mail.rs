@@ -1,5 +1,6 @@
 //! E-mail over SMTP. One connection per message: alerts are rare, and a connection that is kept is one that breaks unseen.
 use super::{AlertError, SEND_LIMIT, message};
+use crate::rt::chain;
 use crate::vault::{Delivery, EmailSettings, MailSecurity, Secret};
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::transport::smtp::authentication::Credentials;
@@ -48,20 +49,6 @@ fn certificates(pem: &str) -> Result<Vec<Certificate>, AlertError> {
             Certificate::from_der(der.to_vec()).map_err(|error| AlertError::BadTrust(error.to_string()))
         })
         .collect()
-}
-
-/// The error with all that caused it: lettre says little in the first line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 pub(super) async fn send(

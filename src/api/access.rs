@@ -210,6 +210,11 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "+/policies/{policy}", Need::Role(Role::Reader)),
     ("PUT", "+/policies/{policy}", Need::Role(Role::Contributor)),
     ("DELETE", "+/policies/{policy}", Need::Role(Role::Contributor)),
+    (
+        "POST",
+        "+/replicated-items/{item}/recovery-points",
+        Need::Role(Role::Operator),
+    ),
     ("GET", "+/jobs", Need::Role(Role::Reader)),
     ("GET", "+/jobs/{job}", Need::Role(Role::Reader)),
     ("GET", "+/jobs/export", Need::Role(Role::Reader)),

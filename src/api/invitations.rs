@@ -1,4 +1,4 @@
-//! Join tokens, which let one machine in, and registration keys, which let one server register in a vault.
+//! Join tokens, which let one machine in for an hour, and registration keys of a vault, which are kept for up to five days.
 use super::access::Caller;
 use super::install;
 use super::lists::{Sort, is};
@@ -146,14 +146,7 @@ pub async fn create_join_token(
     if life.is_zero() || life > JOIN_TOKEN_LIFE_MAX {
         return Err(ApiError::invalid("validMinutes is 1 to 10080"));
     }
-    let given = match &request.address {
-        Some(address) => Some(install::host_of(address).ok_or_else(|| {
-            ApiError::invalid("address is a host name or an address, without a scheme and a port")
-        })?),
-        // Over the socket the host is no address.
-        None if matches!(caller.origin, Origin::Tcp(_)) => install::host_in(&uri, &headers),
-        None => None,
-    };
+    let given = given_host(request.address.as_deref(), &caller, &uri, &headers)?;
     let created = state
         .run(move |state| {
             let way_in = state.site.way_in()?;
@@ -186,7 +179,31 @@ pub async fn revoke_join_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A registration key, as it is kept in a file until the server that it is for is set up.
+/// The name under which this server is reached: as the caller says, else as the call came in. None: its own name.
+fn given_host(
+    address: Option<&str>,
+    caller: &Caller,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Option<String>, ApiError> {
+    match address {
+        Some(address) => install::host_of(address).map(Some).ok_or_else(|| {
+            ApiError::invalid("address is a host name or an address, without a scheme and a port")
+        }),
+        // Over the socket the host is no address.
+        None if matches!(caller.origin, Origin::Tcp(_)) => Ok(install::host_in(uri, headers)),
+        None => Ok(None),
+    }
+}
+
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RegistrationKeyRequest {
+    /// Name or address under which the machine reaches this server; else the one of this call, else the server's own name.
+    pub address: Option<String>,
+}
+
+/// A registration key, as it is kept in a file until the machine that it is for is set up. With all that joining needs.
 #[derive(Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationKey {
@@ -199,6 +216,8 @@ pub struct RegistrationKey {
     pub expires_at: Time,
     /// Of the vault's HTTPS port.
     pub url: String,
+    /// Of the data port, which an agent dials.
+    pub data_address: String,
     pub ca_fingerprint: String,
 }
 
@@ -213,20 +232,19 @@ pub async fn registration_keys(
     list(state, Invites::Server, vault, query).await
 }
 
-/// Makes a registration key: it lets one server register in this vault, within five days.
+/// Makes a registration key: it lets one machine join this vault, within five days, with nothing but its file.
 #[utoipa::path(post, path = "/api/v1/vaults/{vault}/registration-keys", tag = "Site",
-    responses((status = 201, body = RegistrationKey)))]
+    request_body = Option<RegistrationKeyRequest>, responses((status = 201, body = RegistrationKey)))]
 pub async fn create_registration_key(
     State(state): State<ApiState>,
     Path(vault): Path<String>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
     headers: HeaderMap,
+    request: Option<Json<RegistrationKeyRequest>>,
 ) -> Result<(StatusCode, Json<RegistrationKey>), ApiError> {
-    let called = match caller.origin {
-        Origin::Tcp(_) => install::host_in(&uri, &headers),
-        _ => None,
-    };
+    let address = request.and_then(|Json(request)| request.address);
+    let called = given_host(address.as_deref(), &caller, &uri, &headers)?;
     let key = state
         .run(move |state| {
             let way_in = state.site.way_in()?;
@@ -234,13 +252,15 @@ pub async fn create_registration_key(
                 .vault
                 .invite(Invites::Server, &vault, &caller.user, REGISTRATION_KEY_LIFE)?;
             let own = || way_in.names.first().cloned().unwrap_or_default();
+            let host = called.unwrap_or_else(own);
             Ok(RegistrationKey {
                 id: made.id,
                 vault,
                 site: made.site,
                 key: made.secret,
                 expires_at: Time(made.expires_unix_nanos),
-                url: format!("https://{}:{}", called.unwrap_or_else(own), way_in.api_port),
+                url: format!("https://{host}:{}", way_in.api_port),
+                data_address: format!("{host}:{}", way_in.data_port),
                 ca_fingerprint: way_in.ca_fingerprint,
             })
         })

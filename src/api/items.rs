@@ -4,9 +4,7 @@ use super::access::Caller;
 use super::lists::{Sort, holds, is};
 use super::model::{Accepted, Page, Paging, Reason, Time, etag, if_match};
 use super::problem::ApiError;
-use crate::block::Consistency;
 use crate::recovery::{JobId, Operation, TargetSettings};
-use crate::replica::ReplicaError;
 use crate::rt::now_unix_nanos;
 use crate::target::{Cidr, DiskBus, Forward, Network, Nic, NicAddress};
 use crate::vault::{ItemRow, Live, PointMark, VaultError};
@@ -848,95 +846,4 @@ pub async fn set_disks(
             accepted(state, job)
         })
         .await
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = RecoveryPoint)]
-pub struct RecoveryPointView {
-    pub id: String,
-    pub instant: Time,
-    /// AppConsistent, CrashConsistent, Fuzzy
-    pub consistency: String,
-    /// Why it is not better, where that is known.
-    pub note: String,
-    pub freeze_ms: f64,
-    /// Bytes that the store grew by.
-    pub stored_bytes: u64,
-    pub disks: Vec<String>,
-}
-
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct PointQuery {
-    /// AppConsistent, CrashConsistent, Fuzzy
-    pub consistency: Option<String>,
-    /// -instant (default): the newest first; instant: the oldest first.
-    pub sort: Option<String>,
-    /// Most items to answer.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    pub limit: Option<u32>,
-    /// `nextCursor` of the part before.
-    pub cursor: Option<String>,
-}
-
-/// Recovery points of an item, the newest first.
-#[utoipa::path(get, path = "/api/v1/vaults/{vault}/replicated-items/{item}/recovery-points", tag = "Replicated items",
-    params(PointQuery), responses((status = 200, body = Page<RecoveryPointView>)))]
-pub async fn recovery_points(
-    State(state): State<ApiState>,
-    Path((vault, item)): Path<(String, String)>,
-    Query(query): Query<PointQuery>,
-) -> Result<Json<Page<RecoveryPointView>>, ApiError> {
-    let paging = Paging {
-        limit: query.limit,
-        cursor: query.cursor,
-    };
-    let limit = paging.limit()?;
-    let after: Option<i64> = paging.after_parsed()?;
-    let oldest_first = super::model::oldest_first(query.sort.as_deref(), "instant")?;
-    let page = state
-        .run(move |state| {
-            let row = find(state, &vault, &item)?;
-            let mut points = match state.store.points(row.item.machine) {
-                // Nothing has been replicated yet.
-                Err(ReplicaError::NoMachine(_)) => Vec::new(),
-                points => points?,
-            };
-            points.retain(|point| is(word(point.consistency), query.consistency.as_deref()));
-            points.sort_by_key(|point| point.instant_unix_nanos);
-            if oldest_first {
-                points.retain(|point| after.is_none_or(|after| point.instant_unix_nanos > after));
-            } else {
-                points.reverse();
-                points.retain(|point| after.is_none_or(|after| point.instant_unix_nanos < after));
-            }
-            points.truncate(limit as usize + 1);
-            Page::of(
-                points,
-                limit,
-                |point| point.instant_unix_nanos.to_string(),
-                |point| {
-                    Ok(RecoveryPointView {
-                        id: point.id.to_string(),
-                        instant: Time(point.instant_unix_nanos),
-                        consistency: word(point.consistency).to_owned(),
-                        note: point.note,
-                        freeze_ms: f64::from(point.freeze_micros) / 1000.0,
-                        stored_bytes: point.stored_bytes,
-                        disks: point.disks.iter().map(ToString::to_string).collect(),
-                    })
-                },
-            )
-        })
-        .await?;
-    Ok(Json(page))
-}
-
-fn word(consistency: Consistency) -> &'static str {
-    match consistency {
-        Consistency::AppConsistent => "AppConsistent",
-        Consistency::CrashConsistent => "CrashConsistent",
-        Consistency::Fuzzy => "Fuzzy",
-    }
 }

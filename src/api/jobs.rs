@@ -309,6 +309,10 @@ fn again(state: &ApiState, job: &Job, user: &str) -> Result<JobId, ApiError> {
             super::failover::admit(state, machine, Operation::RepairReplication)?;
             vault.resynchronize(machine, user, of)?
         }
+        JobKind::CreateRecoveryPoint => {
+            super::points::admit_create(state, machine)?;
+            vault.create_point(machine, job.parameters["appConsistent"] == true, user, of)?
+        }
         JobKind::Reprotect => {
             super::failover::admit(state, machine, Operation::ReverseReplicate)?;
             let receiver = serde_json::from_value(job.parameters["receiver"].clone()).ok();
@@ -420,12 +424,12 @@ pub async fn cancel(
                     StatusCode::CONFLICT,
                     "NotCancellable",
                     "this job cannot be cancelled",
-                    "it enables or disables replication, compares, or changes disks: nothing that is left half-way",
+                    "it enables or disables replication, compares, changes disks or makes a recovery point: nothing that is left half-way",
                     match row.job.kind {
                         JobKind::ChangeDisks => {
                             "to take it back, name the disks as they were before".to_owned()
                         }
-                        JobKind::Resynchronize => {
+                        JobKind::Resynchronize | JobKind::CreateRecoveryPoint => {
                             "nothing waits for it; it ends by itself".to_owned()
                         }
                         _ => format!(

@@ -22,6 +22,7 @@ mod machines;
 mod metrics;
 mod model;
 mod networks;
+mod points;
 mod policies;
 mod precondition;
 mod problem;
@@ -240,7 +241,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(items::set_target))
         .routes(routes!(items::set_policy))
         .routes(routes!(items::set_disks))
-        .routes(routes!(items::recovery_points))
+        .routes(routes!(points::list, points::create))
         .routes(routes!(series::series))
         .routes(routes!(failover::test_failover))
         .routes(routes!(failover::test_failover_cleanup))

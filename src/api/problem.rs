@@ -2,6 +2,7 @@
 use super::Origin;
 use crate::recovery::{JournalError, RecoveryError, Refusal};
 use crate::replica::{Disposition, ReplicaError};
+use crate::rt::chain;
 use crate::vault::VaultError;
 use axum::body::Body;
 use axum::extract::Request;
@@ -88,16 +89,6 @@ impl ApiError {
             "look for the request id in the server's log",
         )
     }
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl IntoResponse for ApiError {

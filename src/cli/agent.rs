@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 #[derive(Subcommand)]
 pub enum AgentCommand {
-    /// Join a configuration server: pins its CA, shows the passphrase, gets a certificate
+    /// Join a configuration server: pins its CA, shows a join token, a registration key or the passphrase, gets a certificate
     #[command(after_help = JOIN_EXAMPLES)]
     Join(JoinArgs),
     /// Replicate by the server's orders until stopped (what the service runs)
@@ -31,6 +31,8 @@ pub enum AgentCommand {
     Status(StateArgs),
     /// Check the prerequisites of a protected machine (exit code 3 when one is not met)
     Doctor(DoctorArgs),
+    /// Bring applications to rest for a point: see, try and enable the hooks
+    Quiesce(super::quiesce::QuiesceArgs),
     /// Install the executable and a systemd unit, and start it
     Install(InstallArgs),
     /// Before each start of the service, by the previous executable: bring it back when an update did not prove itself
@@ -42,6 +44,7 @@ pub enum AgentCommand {
 
 const JOIN_EXAMPLES: &str = "Examples:
   lifeboat agent join --server dr.example:9443 --fingerprint sha256:4c1f... --passphrase-file pass
+  lifeboat agent join --registration-key-file key.json
   LIFEBOAT_PASSPHRASE=... lifeboat agent join --server dr.example --fingerprint sha256:4c1f... --name web1
 The server prints its fingerprint and where its passphrase is when it starts, and with: lifeboat server passphrase";
 
@@ -52,7 +55,7 @@ pub struct StateArgs {
     state_dir: Option<PathBuf>,
     /// One JSON document on standard output
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Args)]
@@ -60,17 +63,23 @@ pub struct JoinArgs {
     #[command(flatten)]
     state: StateArgs,
     /// Configuration server, HOST or HOST:PORT of its data port
-    #[arg(long)]
-    server: String,
+    #[arg(long, required_unless_present = "registration_key_file")]
+    server: Option<String>,
     /// Fingerprint of the server's CA (sha256:...)
-    #[arg(long)]
-    fingerprint: String,
+    #[arg(long, required_unless_present = "registration_key_file")]
+    fingerprint: Option<String>,
     /// File that holds the passphrase; else LIFEBOAT_PASSPHRASE or LIFEBOAT_JOIN_TOKEN is read from the environment
     #[arg(long, conflicts_with = "token_file")]
     passphrase_file: Option<PathBuf>,
     /// File that holds a join token
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// File that `lifeboat vault registration-key --out` made; it says also which server and which vault
+    #[arg(long, conflicts_with_all = ["passphrase_file", "token_file"])]
+    registration_key_file: Option<PathBuf>,
+    /// Vault to join [default: that of the token or key; with the passphrase: default]
+    #[arg(long)]
+    vault: Option<String>,
     /// Do nothing when this machine has joined this very server already
     #[arg(long)]
     keep: bool,
@@ -92,6 +101,8 @@ pub struct RunArgs {
     /// Longest freeze in milliseconds; the guard thaws then, and no point is made
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     freeze_deadline: u64,
+    #[command(flatten)]
+    hooks: super::quiesce::HookArgs,
     /// Seconds within which the server must have answered an updated agent; else the previous executable comes back
     #[arg(long, default_value_t = 120, hide = true)]
     update_deadline: u64,
@@ -99,6 +110,11 @@ pub struct RunArgs {
 
 #[derive(Args)]
 pub struct DoctorArgs {
+    #[command(flatten)]
+    hooks: super::quiesce::HookArgs,
+    /// Folder of the agent's identity [default: /var/lib/lifeboat-agent as root, else ./lifeboat-agent]
+    #[arg(long, env = "LIFEBOAT_AGENT_STATE")]
+    state_dir: Option<PathBuf>,
     /// Check for these disks only; may be repeated
     #[arg(long = "disk")]
     disks: Vec<PathBuf>,
@@ -131,7 +147,7 @@ pub struct InstallArgs {
 }
 
 impl StateArgs {
-    fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         state_folder(self.state_dir.as_ref())
     }
 }
@@ -149,7 +165,7 @@ pub(super) fn state_folder(given: Option<&PathBuf>) -> PathBuf {
 
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
-        let message = daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action) = match error {
             IdentityError::NotJoined(_) => (
                 6,
@@ -179,7 +195,7 @@ impl From<IdentityError> for Failure {
 
 impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
-        let message = daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action): (u8, String, String) = match error {
             JoinError::Refused(refused) => (6, refused.possible_causes, refused.recommended_action),
             JoinError::Identity(error) => return error.into(),
@@ -217,6 +233,7 @@ pub fn run(command: AgentCommand) -> Result<(), Failure> {
         AgentCommand::Receive(args) => super::receive::run(&args),
         AgentCommand::Status(args) => status(&args),
         AgentCommand::Doctor(args) => run_doctor(&args),
+        AgentCommand::Quiesce(args) => super::quiesce::run(&args),
         AgentCommand::Install(args) => install(&args),
         AgentCommand::UpdateCheck(args) => {
             let updates = Updates::of(&args.state.folder(), None, args.update_deadline);
@@ -236,11 +253,33 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 fn join(args: &JoinArgs) -> Result<(), Failure> {
     let folder = args.state.folder();
-    if args.keep && has_joined(&folder, &args.fingerprint) {
+    let key = args
+        .registration_key_file
+        .as_deref()
+        .map(registration_key)
+        .transpose()?;
+    // clap sees to it that either the flags or the file are there; what is said twice is taken from the flags.
+    let of_key = |field: &str| {
+        key.as_ref()
+            .and_then(|key| key[field].as_str())
+            .map(str::to_owned)
+    };
+    let fingerprint = args
+        .fingerprint
+        .clone()
+        .or_else(|| of_key("caFingerprint"))
+        .unwrap_or_default();
+    let server = args
+        .server
+        .clone()
+        .or_else(|| of_key("dataAddress"))
+        .unwrap_or_default();
+    if args.keep && has_joined(&folder, &fingerprint) {
         say("this machine has joined this server already");
         return Ok(());
     }
     let passphrase = match args.passphrase_file.as_ref().or(args.token_file.as_ref()) {
+        None if key.is_some() => of_key("key").unwrap_or_default(),
         Some(path) => {
             std::fs::read_to_string(path).map_err(|error| super::failure::on_file("read", path, error))?
         }
@@ -256,14 +295,15 @@ fn join(args: &JoinArgs) -> Result<(), Failure> {
                     .into(),
             })?,
     };
-    let server = if args.server.contains(':') {
-        args.server.clone()
+    let server = if server.contains(':') {
+        server
     } else {
-        format!("{}:9443", args.server)
+        format!("{server}:9443")
     };
     let spec = JoinSpec {
         server,
-        fingerprint: args.fingerprint.clone(),
+        fingerprint,
+        vault: args.vault.clone(),
         passphrase,
         name: args.name.clone().unwrap_or_else(inventory::host_name),
         machine_key: args
@@ -290,6 +330,23 @@ fn join(args: &JoinArgs) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// The document that the server made.
+fn registration_key(path: &Path) -> Result<serde_json::Value, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| super::failure::on_file("read", path, error))?;
+    let key: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let whole = |key: &serde_json::Value| {
+        ["key", "dataAddress", "caFingerprint"]
+            .iter()
+            .all(|field| key[*field].is_string())
+    };
+    key.filter(whole).ok_or_else(|| Failure {
+        code: 2,
+        message: format!("{} is no file of a registration key", path.display()),
+        causes: "another file was named, or it was not copied whole".into(),
+        action: "make one on the server: lifeboat vault registration-key --out FILE".into(),
+    })
 }
 
 /// With a certificate that has not ended.
@@ -324,10 +381,12 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
         super::until_signalled().await;
         signalled.cancel();
     });
+    let quiesce = args.hooks.settings(&state);
     let settings = AgentSettings {
         state,
         program,
         freeze_deadline: Duration::from_millis(args.freeze_deadline),
+        quiesce,
     };
     tracing::info!(name = %identity.name, server = %identity.server, "agent started");
     crate::rt::supervisor::notify("READY=1");
@@ -342,7 +401,7 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
 fn update_failed(error: UpdateError) -> Failure {
     Failure {
         code: 1,
-        message: daemon::chain(&error),
+        message: crate::rt::chain(&error),
         causes: "the folder of the executable or of the agent's state cannot be written".into(),
         action: "make room or writable; the agent is started again with the executable that is there".into(),
     }
@@ -407,7 +466,12 @@ fn print_status(status: &Status) {
 fn run_doctor(args: &DoctorArgs) -> Result<(), Failure> {
     let only: Vec<PathBuf> = args.disks.iter().map(absolute).collect();
     let inventory = inventory::take(&only);
-    let checks = doctor::checks(&inventory, &only);
+    let state = StateArgs {
+        state_dir: args.state_dir.clone(),
+        json: args.json,
+    };
+    let quiesce = args.hooks.settings(&state.folder());
+    let checks = doctor::checks(&inventory, &only, &quiesce);
     if args.json {
         say(&json!({ "inventory": inventory, "checks": checks }).to_string());
     } else {
@@ -490,6 +554,18 @@ fn install(args: &InstallArgs) -> Result<(), Failure> {
         }
     }
     say("the agent runs; see: lifeboat agent status");
+    // Not enabled by itself: a hook may hold up an application's writes, and that is its administrator's to decide.
+    let found: Vec<&str> = crate::agent::quiesce::shipped::SHIPPED
+        .iter()
+        .filter(|shipped| shipped.is_useful(Path::new("/")))
+        .map(|shipped| shipped.name)
+        .collect();
+    if !found.is_empty() {
+        eprintln!(
+            "next, for app-consistent recovery points of {}: lifeboat agent quiesce enable",
+            found.join(" and ")
+        );
+    }
     Ok(())
 }
 

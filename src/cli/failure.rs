@@ -3,6 +3,7 @@ use crate::agent::capture::CaptureError;
 use crate::agent::cycle::CycleError;
 use crate::agent::sink::ShipError;
 use crate::replica::ReplicaError;
+use crate::rt::chain;
 use std::borrow::Cow;
 use std::error::Error;
 
@@ -23,17 +24,6 @@ impl Failure {
         eprintln!("recommended action: {}", self.action);
         self.code
     }
-}
-
-/// The error with all that caused it, each once.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl From<ReplicaError> for Failure {
@@ -149,7 +139,7 @@ impl From<CycleError> for Failure {
 }
 
 /// Something that is not the person's doing.
-pub fn failed(what: &str, error: &dyn Error) -> Failure {
+pub fn failed(what: &str, error: &(dyn Error + 'static)) -> Failure {
     Failure {
         code: 1,
         message: format!("cannot {what}: {}", chain(error)),

@@ -12,7 +12,8 @@ use std::io::Write;
 #[command(after_help = "Examples:
   lifeboat job list --machine web1
   lifeboat job watch 0192f0c1-...
-  lifeboat job cancel 0192f0c1-...")]
+  lifeboat job cancel 0192f0c1-...
+  lifeboat job resume 0192f0c1-... --comment 'the switch is set'")]
 pub struct JobArgs {
     #[command(flatten)]
     remote: Remote,
@@ -61,8 +62,8 @@ enum Verb {
     Resume {
         id: String,
         /// What was done or seen; kept with the job
-        #[arg(long, default_value = "")]
-        comments: String,
+        #[arg(long, default_value = "", alias = "comments")]
+        comment: String,
     },
     /// Write all jobs to standard output or a file
     Export {
@@ -99,9 +100,9 @@ pub fn run(args: &JobArgs) -> Result<(), Failure> {
             let accepted: Value = client.post(&path, &json!({}))?;
             watch::finish(&mut client, remote, &accepted, waiting)?;
         }
-        Verb::Resume { id, comments } => {
+        Verb::Resume { id, comment } => {
             let path = remote.path(&format!("/jobs/{}/resume", segment(id)));
-            let accepted: Value = client.post(&path, &json!({ "comments": comments }))?;
+            let accepted: Value = client.post(&path, &json!({ "comments": comment }))?;
             super::machine::done(remote, &format!("{} goes on", title(&accepted["job"])));
         }
         Verb::Export {
@@ -211,13 +212,35 @@ fn show(job: &Value) {
             })
             .collect(),
     );
-    if let Some(result) = job["result"].as_object().filter(|result| !result.is_empty()) {
+    let mut result = job["result"].clone();
+    let comments = match result
+        .as_object_mut()
+        .and_then(|result| result.remove("comments"))
+    {
+        Some(Value::Array(comments)) => comments,
+        _ => Vec::new(),
+    };
+    if let Some(result) = result.as_object().filter(|result| !result.is_empty()) {
         say("");
         let rows: Vec<(&str, String)> = result
             .keys()
             .map(|name| (name.as_str(), text(&job["result"], name)))
             .collect();
         facts(&rows);
+    }
+    for comment in comments {
+        say(&format!(
+            "{} {}: {}",
+            instant(&comment, "at"),
+            text(&comment, "user"),
+            text(&comment, "text")
+        ));
+    }
+    if job["state"] == "Suspended" {
+        hint(&format!(
+            "It waits for a person. When it may go on: lifeboat job resume {} --comment TEXT",
+            text(job, "id")
+        ));
     }
     let error = &job["error"];
     if !error.is_null() {

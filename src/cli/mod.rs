@@ -18,6 +18,7 @@ mod network;
 mod policy;
 mod protect;
 mod receive;
+mod quiesce;
 mod recovery_point;
 mod remote;
 mod replicate;

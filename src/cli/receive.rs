@@ -303,23 +303,29 @@ impl Console {
 
     /// Shows how far it is, while `goes_on`.
     fn watch(&self, progress: &Progress, goes_on: impl Fn() -> bool) {
-        let (mut last_phase, mut told) = (None, Instant::now());
-        while goes_on() {
-            let now = progress.now();
-            let is_new = now.phase != last_phase;
-            last_phase = now.phase;
-            let Some(phase) = now.phase else { continue };
-            if self.json {
-                if is_new || told.elapsed() >= Duration::from_secs(1) {
-                    told = Instant::now();
-                    say(&status(&now, phase).to_string());
+        let mut told = Instant::now();
+        loop {
+            let goes_on = goes_on();
+            for then in progress.take_changes() {
+                let Some(phase) = then.phase else { continue };
+                told = Instant::now();
+                if self.json {
+                    say(&status(&then, phase).to_string());
+                } else if self.bar.is_hidden() {
+                    eprintln!("{}", words(phase));
                 }
-                continue;
             }
-            if is_new && self.bar.is_hidden() {
-                eprintln!("{}", words(phase));
+            if !goes_on {
+                break;
             }
-            self.show(&now, phase);
+            let now = progress.now();
+            let Some(phase) = now.phase else { continue };
+            if !self.json {
+                self.show(&now, phase);
+            } else if told.elapsed() >= Duration::from_secs(1) {
+                told = Instant::now();
+                say(&status(&now, phase).to_string());
+            }
         }
         self.bar.finish_and_clear();
     }

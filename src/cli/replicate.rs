@@ -4,9 +4,10 @@ use super::size;
 use super::store::{Place, say};
 use crate::agent::capture::{self, DiskReader};
 use crate::agent::cycle::{self, CycleError, CycleSettings, ProtectedDisk, Reserve};
-use crate::agent::daemon::chain;
 use crate::agent::freeze::FreezeError;
 use crate::agent::import::{generation, register};
+use crate::agent::quiesce::{Quiesce, Why};
+use crate::rt::chain;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -31,6 +32,19 @@ pub struct ReplicateArgs {
     /// Longest freeze in milliseconds; the guard thaws then, and no point is made
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     freeze_deadline: u64,
+    /// Bring applications to rest for each point, by the hooks
+    #[arg(long)]
+    app_consistent: bool,
+    /// Folder in which is kept what must be let go should this program be killed
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        env = "LIFEBOAT_AGENT_STATE",
+        default_value = "/var/lib/lifeboat-agent"
+    )]
+    state_dir: PathBuf,
+    #[command(flatten)]
+    hooks: super::quiesce::HookArgs,
 }
 
 pub fn run(args: &ReplicateArgs) -> Result<(), Failure> {
@@ -55,6 +69,10 @@ pub fn run(args: &ReplicateArgs) -> Result<(), Failure> {
     })?;
     let mut made = 0;
     let mut reserve = Reserve::new()?;
+    let quiesce = Quiesce {
+        machine: args.name.clone(),
+        ..args.hooks.settings(&args.state_dir)
+    };
     loop {
         let begin = Instant::now();
         let mut settings = CycleSettings {
@@ -66,6 +84,7 @@ pub fn run(args: &ReplicateArgs) -> Result<(), Failure> {
             clock: &crate::rt::now_unix_nanos,
             cancel: &std::sync::atomic::AtomicBool::new(false),
             hold: None,
+            quiesce: args.app_consistent.then_some((&quiesce, Why::Request)),
         };
         match cycle::run(&mut disks, &mut writer, &mut reserve, &mut settings) {
             Ok(report) => {
@@ -76,7 +95,7 @@ pub fn run(args: &ReplicateArgs) -> Result<(), Failure> {
                         "note": report.note, "freezeMs": report.freeze.as_secs_f64() * 1000.0,
                         "comparedRawBytes": report.compared_raw_bytes, "changedRawBytes": report.changed_raw_bytes,
                         "readBytes": report.read_bytes, "passes": report.passes, "storedBytes": report.stored_bytes,
-                        "seconds": begin.elapsed().as_secs_f64(),
+                        "seconds": begin.elapsed().as_secs_f64(), "hooks": report.hooks,
                     })
                     .to_string());
                 } else {

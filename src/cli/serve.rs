@@ -53,7 +53,7 @@ pub fn default_data_dir() -> PathBuf {
 
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
-        let message = crate::agent::daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action) = match error {
             ServerError::Replica(error) => return error.into(),
             ServerError::Port443 => (2, "--data-listen names port 443", "take the default, 9443"),

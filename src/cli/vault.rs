@@ -25,7 +25,7 @@ pub struct VaultArgs {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Make a key with which one configuration or process server registers in this vault
+    /// Make a key with which one machine joins this vault within five days, with nothing but its file
     RegistrationKey(KeyArgs),
     /// Save the vault's database into the store, sealed with the vault key; a server may run
     Backup(FolderArgs),
@@ -67,7 +67,7 @@ impl FolderArgs {
 
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
-        let message = crate::agent::daemon::chain(&error);
+        let message = crate::rt::chain(&error);
         let (code, causes, action) = match error {
             BackupError::NotFound(_) => (
                 5,
@@ -101,6 +101,9 @@ struct KeyArgs {
     /// File to write it to, readable by its owner only; standard output where none is named
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Name or address under which the machine reaches this server [default: the one of this call, else the host name]
+    #[arg(long)]
+    address: Option<String>,
     #[command(subcommand)]
     verb: Option<KeyVerb>,
 }
@@ -179,9 +182,12 @@ fn registration_key(remote: &Remote, args: &KeyArgs) -> Result<(), Failure> {
             ))
         }
     };
-    let made = remote
-        .client()
-        .and_then(|mut client| Ok(client.post::<Value>(&remote.path("/registration-keys"), &json!({}))?));
+    let made = remote.client().and_then(|mut client| {
+        Ok(client.post::<Value>(
+            &remote.path("/registration-keys"),
+            &json!({ "address": args.address }),
+        )?)
+    });
     let (key, text) = match made {
         Ok(key) => {
             let text = serde_json::to_string_pretty(&key).unwrap_or_default();
@@ -204,7 +210,7 @@ fn registration_key(remote: &Remote, args: &KeyArgs) -> Result<(), Failure> {
         }
     }
     hint(&format!(
-        "good for one server, until {}",
+        "good for one machine, until {}; on it: lifeboat agent join --registration-key-file FILE",
         instant(&key, "expiresAt")
     ));
     Ok(())

@@ -182,11 +182,17 @@ fn line(job: &Value) -> String {
         .iter()
         .filter(|task| !matches!(task["state"].as_str(), Some("NotStarted" | "InProgress")))
         .count();
-    let now = tasks
-        .iter()
-        .find(|task| task["state"] == "InProgress")
-        .map(|task| format!(": {}", text(task, "name")))
-        .unwrap_or_default();
+    let task = tasks.iter().find(|task| task["state"] == "InProgress");
+    let now = match task {
+        // Whoever waits here may be the one who is waited for.
+        _ if job["state"] == "Suspended" => format!(
+            " waits for a person: {}; then: lifeboat job resume {} --comment TEXT",
+            task.map_or_else(|| "see its tasks".to_owned(), |task| text(task, "message")),
+            text(job, "id")
+        ),
+        Some(task) => format!(": {}", text(task, "name")),
+        None => String::new(),
+    };
     format!("{} {done}/{}{now}", title(job), tasks.len())
 }
 

@@ -5,7 +5,9 @@ use crate::block::{DiskId, MachineId, PointId};
 use crate::process_server::{Admission, blocking, caller};
 use crate::recovery::JobId;
 use crate::rt::{executable, now_unix_nanos};
-use crate::vault::{CertificateStatus, HaltReport, Heartbeat, LiveDisk, Trouble, Vault, VaultError};
+use crate::vault::{
+    CertificateStatus, DEFAULT_VAULT, HaltReport, Heartbeat, Invites, LiveDisk, Trouble, Vault, VaultError,
+};
 use crate::wire::proto::control_server::Control;
 use crate::wire::proto::{
     AgentPart, AgentUpdate, Desired, DesiredDisk, EnrolReply, EnrolRequest, FetchAgentRequest,
@@ -58,6 +60,12 @@ pub(super) fn of_vault(error: &VaultError) -> Refused {
             "two machines have the same host name, or this one was installed anew and lost its identity",
             "join with another name (--name), or remove the old machine from the vault first",
         ),
+        VaultError::NotFound { what: "vault", name } => Refused::new(
+            "UnknownVault",
+            format!("there is no vault {name}"),
+            "--vault is misspelt, or the vault was removed",
+            "see what there is on the server: lifeboat vaults list",
+        ),
         VaultError::NotFound { .. } => Refused::new(
             "UnknownMachine",
             error.to_string(),
@@ -102,8 +110,13 @@ impl ControlService {
                 "update the older of the two",
             ));
         }
-        let by_token = !request.join_token.is_empty();
-        if !by_token && !self.pki.is_passphrase(&request.passphrase) {
+        let invited = [
+            (Invites::Machine, &request.join_token),
+            (Invites::Server, &request.registration_key),
+        ]
+        .into_iter()
+        .find(|(_, secret)| !secret.is_empty());
+        if invited.is_none() && !self.pki.is_passphrase(&request.passphrase) {
             return Err(Refused::new(
                 "WrongPassphrase",
                 "the passphrase is not that of this configuration server",
@@ -133,11 +146,15 @@ impl ControlService {
             ));
         }
         let (name, version) = (&request.machine_name, short(&request.agent_version));
-        let enrolled = if by_token {
-            self.vault
-                .enrol_by_token(&request.join_token, name, &key, &version)
-        } else {
-            self.vault.enrol("default", name, &key, &version)
+        let wanted = short(&request.vault);
+        let wanted = Some(wanted.as_str()).filter(|vault| !vault.is_empty());
+        let enrolled = match invited {
+            Some((invites, secret)) => self
+                .vault
+                .enrol_by_invitation(invites, secret, wanted, name, &key, &version),
+            None => self
+                .vault
+                .enrol(wanted.unwrap_or(DEFAULT_VAULT), name, &key, &version),
         };
         let machine = enrolled.map_err(|error| of_vault(&error))?;
         let issued = self.issue(machine, &request.csr_pem)?;
@@ -272,6 +289,7 @@ fn as_message(desired: crate::vault::Desired) -> Desired {
         app_consistent_seconds: desired.app_consistent_seconds,
         resync_request: desired.resync_request,
         sync_request: desired.sync_request,
+        app_sync_request: desired.app_sync_request,
         fenced: desired.fenced.is_some(),
         fenced_reason: desired.fenced.unwrap_or_default(),
         update: None,

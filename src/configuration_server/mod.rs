@@ -3,6 +3,7 @@
 mod control;
 mod handover;
 mod listener;
+mod on_demand;
 pub mod pki;
 mod reconcile;
 mod roster;

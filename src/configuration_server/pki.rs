@@ -3,6 +3,7 @@
 //! Everything is made at the first start, each file by write, fsync, rename, fsync of the folder; a crash in between leaves a
 //! start that makes what is missing. Keys and the passphrase are of mode 0600 and never logged.
 use crate::replica::VaultKey;
+use crate::rt::write_private;
 use crate::wire::SERVER_NAME;
 use crate::wire::tls::{TlsError, certificates, fingerprint};
 use rand::RngExt;
@@ -10,10 +11,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
-use std::fs::File;
-use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -72,24 +71,6 @@ pub struct Pki {
     /// Server's certificate, then the CA's.
     pub chain_pem: String,
     pub key_pem: String,
-}
-
-/// Replaces a file whole and durably; readable by its owner only.
-pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => Ok(()),
-    }
 }
 
 /// What the file holds; made first where it is missing.

@@ -30,7 +30,7 @@ pub struct Reconciler {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum StepError {
+pub(super) enum StepError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -68,6 +68,7 @@ impl Reconciler {
                 JobKind::Resynchronize => self.resynchronize(job),
                 JobKind::ChangeDisks => self.change_disks(job),
                 JobKind::Reprotect => self.reprotect(job),
+                JobKind::CreateRecoveryPoint => self.create_point(job),
                 // Others are recovery's.
                 _ => Ok(()),
             };
@@ -332,7 +333,7 @@ impl Reconciler {
     }
 }
 
-fn replication_ended() -> JobError {
+pub(super) fn replication_ended() -> JobError {
     JobError {
         code: "ReplicationEnded".to_owned(),
         message: "the machine is no longer replicated from its source".to_owned(),
@@ -341,7 +342,7 @@ fn replication_ended() -> JobError {
     }
 }
 
-fn fail(job: &mut Job, name: &str, error: JobError) {
+pub(super) fn fail(job: &mut Job, name: &str, error: JobError) {
     if let Some(task) = task(job, name) {
         task.state = TaskState::Failed;
         task.ended_unix_nanos = Some(now_unix_nanos());
@@ -361,7 +362,7 @@ fn is_done(job: &Job, name: &str) -> bool {
         .any(|task| task.name == name && task.state == TaskState::Succeeded)
 }
 
-fn begin(job: &mut Job, name: &str) {
+pub(super) fn begin(job: &mut Job, name: &str) {
     let now = now_unix_nanos();
     job.state = JobState::InProgress;
     job.started_unix_nanos.get_or_insert(now);
@@ -371,7 +372,7 @@ fn begin(job: &mut Job, name: &str) {
     }
 }
 
-fn done(job: &mut Job, name: &str, message: String) {
+pub(super) fn done(job: &mut Job, name: &str, message: String) {
     if let Some(task) = task(job, name) {
         task.state = TaskState::Succeeded;
         task.ended_unix_nanos = Some(now_unix_nanos());
@@ -379,7 +380,7 @@ fn done(job: &mut Job, name: &str, message: String) {
     }
 }
 
-fn end(job: &mut Job, state: JobState) {
+pub(super) fn end(job: &mut Job, state: JobState) {
     job.state = state;
     job.ended_unix_nanos = Some(now_unix_nanos());
 }

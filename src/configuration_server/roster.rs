@@ -28,8 +28,19 @@ struct Known {
     last_point_unix_nanos: i64,
     /// At least crash-consistent.
     last_good_point_unix_nanos: i64,
+    last_sealed: Option<Sealed>,
     /// Of a machine that is being brought home.
     receiver: Option<Receiver>,
+}
+
+/// The point that a machine sealed last.
+#[derive(Clone, Debug)]
+pub(super) struct Sealed {
+    pub point: PointId,
+    pub consistency: Consistency,
+    pub note: String,
+    /// The last order for a point that the agent knew when it began this one.
+    pub sync_request: u64,
 }
 
 /// What a receiver said last.
@@ -84,6 +95,10 @@ impl Roster {
             .is_some_and(|known| known.last_good_point_unix_nanos > unix_nanos)
     }
 
+    pub(super) fn last_sealed(&self, machine: MachineId) -> Option<Sealed> {
+        self.known().get(&machine)?.last_sealed.clone()
+    }
+
     /// What the receiver of a machine says of itself.
     pub(super) fn received(&self, machine: MachineId, report: ReceiveReport) {
         let receiver = Receiver {
@@ -135,8 +150,11 @@ impl Report for Roster {
     fn report(&self, fact: Fact) {
         if let Fact::PointSealed {
             machine,
+            point,
             instant_unix_nanos,
             consistency,
+            note,
+            sync_request,
             ..
         } = &fact
         {
@@ -146,6 +164,12 @@ impl Report for Roster {
             if *consistency > Consistency::Fuzzy {
                 entry.last_good_point_unix_nanos = *instant_unix_nanos;
             }
+            entry.last_sealed = Some(Sealed {
+                point: *point,
+                consistency: *consistency,
+                note: note.clone(),
+                sync_request: *sync_request,
+            });
             drop(known);
             self.sealed.notify_all();
         }

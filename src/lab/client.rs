@@ -11,7 +11,7 @@ pub(super) struct Client(RefCell<ApiClient>);
 fn failed(call: &str) -> impl FnOnce(ClientError) -> LabError + '_ {
     move |error| LabError::Server {
         call: call.to_owned(),
-        detail: crate::agent::daemon::chain(&error),
+        detail: crate::rt::chain(&error),
     }
 }
 

@@ -35,6 +35,33 @@ pub struct Machine {
     pub rpo_seconds: Spread,
     pub test_failover: Option<Failover>,
     pub unplanned_failover: Option<Failover>,
+    /// There and back; only as root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circle: Option<Circle>,
+}
+
+/// A planned failover, work at the target, and the way home.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Circle {
+    pub planned_failover: Failover,
+    /// The source said that nothing was written there after its last point.
+    pub stayed_at_rest: bool,
+    /// Entries that the machine wrote at the target, and recovery points that were made of it there.
+    pub entries_at_target: u64,
+    pub points_at_target: usize,
+    /// How long its writers were held for such a point.
+    pub hold_ms: Spread,
+    /// From the order until the disks at home held a point whole.
+    pub reprotect_seconds: f64,
+    /// From the order until the disks at home were compared as a whole: the machine is down meanwhile.
+    pub failback_seconds: f64,
+    /// Acknowledged at the target before its end, and not at home.
+    pub failback_entries_lost: u64,
+    pub ledger_ok: bool,
+    pub table_ok: bool,
+    /// From the order until the machine was protected at home again.
+    pub protected_again_seconds: f64,
 }
 
 /// Nearest-rank percentiles.

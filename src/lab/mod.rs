@@ -4,6 +4,7 @@
 //! written to by a workload ([`workload`]) whose data proves itself ([`ledger`], [`verify`]). The same disk, or a
 //! recovery point of it, boots in a hypervisor; its init judges the data and says so ([`guest`]).
 mod at_rest;
+mod circle;
 mod client;
 mod elf;
 mod error;

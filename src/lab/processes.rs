@@ -108,7 +108,17 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    fn stop(&mut self) {
+    /// The exit code when it has ended.
+    pub(super) fn ended(&mut self) -> Option<i32> {
+        self.child
+            .try_wait()
+            .ok()
+            .flatten()
+            .map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// As a person ends it.
+    pub(super) fn stop(&mut self) {
         if let Ok(Some(_)) = self.child.try_wait() {
             return;
         }

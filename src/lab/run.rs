@@ -160,7 +160,7 @@ pub fn run(settings: &LabSettings, stop: &Arc<AtomicBool>) -> Report {
         Ok(()) => report.ok = true,
         Err(error) => {
             let (causes, action) = error.advice();
-            let text = crate::agent::daemon::chain(&error);
+            let text = crate::rt::chain(&error);
             eprintln!("error: {text}\npossible causes: {causes}\nrecommended action: {action}");
             report.error = Some(text);
         }
@@ -303,7 +303,7 @@ fn begin_machine(lab: &Lab, image: &MachineImage, join: &Join) -> Result<LabMach
     let source = Source::begin(&lab.site, image, &lab.settings.program)?;
     let agents = lab.settings.folder.join("agents");
     std::fs::create_dir_all(&agents).map_err(LabError::io("make", &agents))?;
-    let state = agents.join(&image.name).to_string_lossy().into_owned();
+    let state = agent_state(lab, &image.name);
     let device = source.disk().to_string_lossy().into_owned();
     let key = format!("lab machine {} in {}", image.name, lab.settings.folder.display());
     let arguments = [
@@ -325,12 +325,7 @@ fn begin_machine(lab: &Lab, image: &MachineImage, join: &Join) -> Result<LabMach
         &state,
     ];
     packages::run(std::process::Command::new(&lab.settings.program).args(arguments))?;
-    let log = agents.join(format!("{}.log", image.name));
-    let (agent, _) = Process::spawn(
-        &lab.settings.program,
-        &["agent", "run", "--state-dir", &state],
-        log,
-    )?;
+    let agent = start_agent(lab, &image.name)?;
     lab.say(&format!(
         "{} is at work on {device}, its agent has joined",
         image.name
@@ -344,6 +339,18 @@ fn begin_machine(lab: &Lab, image: &MachineImage, join: &Join) -> Result<LabMach
         agent: Some(agent),
         source,
     })
+}
+
+/// Folder of a machine's agent.
+pub(super) fn agent_state(lab: &Lab, name: &str) -> String {
+    let folder = lab.settings.folder.join("agents").join(name);
+    folder.to_string_lossy().into_owned()
+}
+
+pub(super) fn start_agent(lab: &Lab, name: &str) -> Result<Process, LabError> {
+    let log = lab.settings.folder.join("agents").join(format!("{name}.log"));
+    let arguments = ["agent", "run", "--state-dir", &agent_state(lab, name)];
+    Ok(Process::spawn(&lab.settings.program, &arguments, log)?.0)
 }
 
 /// Orders replication and waits for the first point.

@@ -179,14 +179,7 @@ impl Site {
         };
         machine.device = attach_loop(&machine.image)?;
         machine.partition = root_partition(&machine.device, &machine.image, &folder)?;
-        rustix::mount::mount(
-            &machine.partition,
-            &machine.mount,
-            "ext4",
-            MountFlags::NOATIME,
-            None,
-        )
-        .map_err(|error| LabError::io("mount", &machine.partition)(error.into()))?;
+        mount_root(&machine.partition, &machine.mount)?;
         Ok(machine)
     }
 }
@@ -259,6 +252,28 @@ impl SourceMachine {
         self.workload.as_ref().map(Workload::pid)
     }
 
+    /// Switches it off, but its disk stays in the machine: nothing of this host uses it any more.
+    pub fn lay_down(&mut self) -> Result<(), LabError> {
+        self.kill_workload();
+        let unmounted = wait_for(
+            || match rustix::mount::unmount(&self.mount, UnmountFlags::empty()) {
+                Err(rustix::io::Errno::BUSY) => None,
+                result => Some(result),
+            },
+        );
+        unmounted
+            .unwrap_or(Err(rustix::io::Errno::BUSY))
+            .map_err(|error| LabError::io("unmount", &self.mount)(error.into()))
+    }
+
+    /// Switches it on again from whatever its disk holds now; the workload is another call.
+    pub fn get_up(&mut self) -> Result<(), LabError> {
+        let folder = self.site.0.folder.join("machines").join(&self.name);
+        // Whoever had the whole disk open may have made the kernel forget its partitions.
+        self.partition = root_partition(&self.device, &self.image, &folder)?;
+        mount_root(&self.partition, &self.mount)
+    }
+
     /// Entries in the ledger by now.
     pub fn entries(&self) -> Result<u64, LabError> {
         Ok(ledger::entries(&self.data_folder())?)
@@ -302,6 +317,11 @@ impl Drop for SourceMachine {
             let _ = self.site.note(|held| drop(held.remove(&self.name)));
         }
     }
+}
+
+fn mount_root(partition: &Path, at: &Path) -> Result<(), LabError> {
+    rustix::mount::mount(partition, at, "ext4", MountFlags::NOATIME, None)
+        .map_err(|error| LabError::io("mount", partition)(error.into()))
 }
 
 fn attach_loop(path: &Path) -> Result<PathBuf, LabError> {

@@ -50,6 +50,14 @@ impl Source {
         }
     }
 
+    /// The machine with a file system of this host; None: at rest.
+    pub(super) fn live(&mut self) -> Option<&mut SourceMachine> {
+        match self {
+            Self::Live(machine) => Some(machine),
+            Self::AtRest(_) => None,
+        }
+    }
+
     /// Acknowledged entries by now.
     pub(super) fn entries(&self) -> Result<u64, LabError> {
         match self {
@@ -81,6 +89,7 @@ pub(super) fn less() -> Vec<String> {
         "changes are found by comparing (scan), not tracked: every point reads the whole disk",
         "nothing is frozen: points are made while the image is quiet",
         "machines are in user networks only, not in isolated ones",
+        "no planned failover and no way home: bringing a machine to rest and home needs its devices",
     ]
     .map(str::to_owned)
     .to_vec()

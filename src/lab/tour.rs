@@ -22,6 +22,8 @@ pub(super) fn walk(lab: &mut Lab) -> Result<(), LabError> {
     for index in 0..lab.machines.len() {
         test_failover(lab, index)?;
     }
+    let last = lab.machines.len() - 1;
+    super::circle::walk(lab, last)?;
     unplanned_failover(lab, 0)?;
     for index in 0..lab.machines.len() {
         let name = lab.machines[index].figures.name.clone();
@@ -34,7 +36,7 @@ pub(super) fn walk(lab: &mut Lab) -> Result<(), LabError> {
     Ok(())
 }
 
-fn points_of(lab: &Lab, name: &str) -> Result<Vec<Value>, LabError> {
+pub(super) fn points_of(lab: &Lab, name: &str) -> Result<Vec<Value>, LabError> {
     lab.client
         .list(&format!("replicated-items/{name}/recovery-points"))
 }
@@ -53,7 +55,7 @@ fn written_bytes(lab: &Lab, index: usize, item: &Value) -> u64 {
     }
 }
 
-fn instant_of(value: &Value) -> Option<jiff::Timestamp> {
+pub(super) fn instant_of(value: &Value) -> Option<jiff::Timestamp> {
     value.as_str()?.parse().ok()
 }
 
@@ -148,7 +150,7 @@ fn under_load(lab: &mut Lab) -> Result<(), LabError> {
     Ok(())
 }
 
-fn test_failover(lab: &mut Lab, index: usize) -> Result<(), LabError> {
+pub(super) fn test_failover(lab: &mut Lab, index: usize) -> Result<(), LabError> {
     let name = lab.machines[index].figures.name.clone();
     lab.say(&format!("{name}: test failover"));
     let points = points_of(lab, &name)?.len();
@@ -207,7 +209,7 @@ fn unplanned_failover(lab: &mut Lab, index: usize) -> Result<(), LabError> {
     Ok(())
 }
 
-fn told(name: &str, failover: &Failover) -> String {
+pub(super) fn told(name: &str, failover: &Failover) -> String {
     let ms = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), |value| format!("{value:.0}"));
     format!(
         "{name}: first read after {} ms, kernel after {} ms, ledger verified after {} ms: {} entries, {} lost",
@@ -220,7 +222,7 @@ fn told(name: &str, failover: &Failover) -> String {
 }
 
 /// Waits for the end of an accepted job; the job.
-fn job(lab: &mut Lab, accepted: &Value) -> Result<Value, LabError> {
+pub(super) fn job(lab: &mut Lab, accepted: &Value) -> Result<Value, LabError> {
     let id = accepted["job"]["id"].as_str().unwrap_or_default().to_owned();
     let ended = lab.wait("the job", JOB_LIMIT, |lab| {
         let job = lab.client.get(&format!("jobs/{id}"))?;
@@ -237,7 +239,7 @@ fn job(lab: &mut Lab, accepted: &Value) -> Result<Value, LabError> {
 }
 
 /// From an accepted failover to the guest's verdict. `call`: when it was asked for, and how many entries the source had then.
-fn follow(
+pub(super) fn follow(
     lab: &mut Lab,
     index: usize,
     accepted: &Value,
@@ -309,7 +311,7 @@ fn ask_guest(lab: &mut Lab, name: &str, test: bool) -> Result<bool, LabError> {
     Ok(report.verdict.ledger_ok && report.verdict.table_ok)
 }
 
-fn fetch(port: u16) -> Option<GuestReport> {
+pub(super) fn fetch(port: u16) -> Option<GuestReport> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     stream

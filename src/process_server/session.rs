@@ -387,6 +387,7 @@ impl Worker {
             freeze_micros: seal.freeze_micros,
             changed_bytes: seal.changed_bytes,
             stored_bytes,
+            sync_request: seal.sync_request,
         });
         self.answer(Answer::Sealed(Sealed {
             sequence: seal.sequence,

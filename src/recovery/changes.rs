@@ -188,7 +188,8 @@ pub fn at_failure(item: &Item, kind: JobKind, test_succeeded: bool, left: Option
         | JobKind::DisableReplication
         | JobKind::Reprotect
         | JobKind::Resynchronize
-        | JobKind::ChangeDisks => Vec::new(),
+        | JobKind::ChangeDisks
+        | JobKind::CreateRecoveryPoint => Vec::new(),
     }
 }
 

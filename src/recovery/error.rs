@@ -1,6 +1,7 @@
 //! What a person or a program is told when recovery does not do what was asked.
 use super::job::{JobError, JobId, JournalError};
 use crate::replica::{Disposition, ReplicaError};
+pub(super) use crate::rt::chain;
 use crate::target::TargetError;
 use serde::{Deserialize, Serialize};
 
@@ -69,18 +70,6 @@ pub enum RecoveryError {
 
 pub(super) fn failure(code: &str, message: impl Into<String>, causes: &str, action: &str) -> JobError {
     Refusal::new(code, message, causes, action).into()
-}
-
-/// The error and what is behind it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 impl From<ReplicaError> for JobError {

@@ -43,12 +43,17 @@ pub enum JobKind {
     Resynchronize,
     /// Disks are included or excluded.
     ChangeDisks,
+    /// A recovery point that a person asked for.
+    CreateRecoveryPoint,
 }
 
 impl JobKind {
     /// Goes on beside everything else: the points there are stay what they are, and a disaster does not wait.
     pub fn holds_nothing_up(self) -> bool {
-        matches!(self, Self::Resynchronize | Self::ChangeDisks)
+        matches!(
+            self,
+            Self::Resynchronize | Self::ChangeDisks | Self::CreateRecoveryPoint
+        )
     }
 }
 

@@ -297,6 +297,7 @@ impl<'a> Work<'a> {
             freeze_micros,
             changed_bytes: changed,
             stored_bytes,
+            sync_request: 0,
         });
         Ok(point)
     }

@@ -1,8 +1,13 @@
-//! What every role needs to run: the clock, its own executable, and the facts that the data plane emits.
+//! What every role needs to run: the clock, its own executable, small durable files, errors in words, and the facts that the
+//! data plane emits.
+mod chain;
 pub mod executable;
+mod private_file;
 mod report;
 pub mod supervisor;
 
+pub use chain::{chain, chain_from};
+pub use private_file::write_private;
 pub use report::{Fact, Report};
 
 /// Nanoseconds of Unix time on this host's clock.

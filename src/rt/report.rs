@@ -20,6 +20,8 @@ pub enum Fact {
         changed_bytes: u64,
         /// Bytes that the store grew by.
         stored_bytes: u64,
+        /// The last order for a point that the agent knew when it began this one.
+        sync_request: u64,
     },
     /// The store has no room; the machine's frames are held back until it has.
     StoreFull { machine: MachineId, message: String },

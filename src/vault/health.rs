@@ -42,6 +42,9 @@ const MINUTE: i64 = 60 * SECOND;
 const NO_HEARTBEAT: i64 = MINUTE;
 const NO_HEARTBEAT_CRITICAL: i64 = 15 * MINUTE;
 const NO_POINT: i64 = 60 * MINUTE;
+/// An app-consistent point is due at its frequency; making and shipping it takes a while, and a failed one is tried again
+/// after five minutes.
+const APP_GRACE: i64 = 10 * MINUTE;
 /// Points are stamped with the server's clock; a larger skew spoils app logs and certificates, not points.
 const SKEW: i64 = 5 * SECOND;
 
@@ -253,7 +256,7 @@ fn point_errors(
     let frequency = i64::from(row.policy.app_consistent_seconds) * SECOND;
     if frequency > 0
         && let Some(app) = &live.last_app_consistent
-        && now - app.instant_unix_nanos > 2 * frequency
+        && now - app.instant_unix_nanos > frequency + APP_GRACE
     {
         add(
             "NoAppConsistentPoint",
@@ -264,15 +267,17 @@ fn point_errors(
                 "the newest app-consistent recovery point of {name} is {} old",
                 age(now - app.instant_unix_nanos)
             ),
-            "the scripts in /etc/lifeboat/quiesce.d fail or take too long",
-            "look at their output in the agent's log".to_owned(),
+            "the hooks in /etc/lifeboat/quiesce.d fail or take too long, were taken away, or the agent is down",
+            "on the machine: lifeboat agent quiesce test".to_owned(),
         );
     }
 }
 
 /// Codes of health errors are static; an agent's own word is mapped, so that it cannot fill the log with new ones.
 fn known_code(code: &str) -> &'static str {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 11] = [
+        "AppConsistencyFailed",
+        "ApplicationsHeld",
         "CertificateRenewal",
         "ClockSkew",
         "Disconnected",

@@ -34,7 +34,7 @@ impl Invites {
     fn prefix(self) -> &'static str {
         match self {
             Self::Machine => crate::wire::JOIN_TOKEN_PREFIX,
-            Self::Server => "lbr_",
+            Self::Server => crate::wire::REGISTRATION_KEY_PREFIX,
         }
     }
 
@@ -273,45 +273,53 @@ impl Vault {
         })
     }
 
-    /// As [`Vault::enrol`], let in by a join token, which is spent with it.
-    pub fn enrol_by_token(
+    /// As [`Vault::enrol`], let in by a join token or a registration key, which is spent with it. `vault`: the one that is
+    /// meant; None: the one that the secret is of.
+    pub fn enrol_by_invitation(
         &self,
-        token: &str,
+        invites: Invites,
+        secret: &str,
+        vault: Option<&str>,
         name: &str,
         machine_key: &str,
         version: &str,
     ) -> Result<MachineId, VaultError> {
+        self.enrol_by_invitation_at(
+            invites,
+            secret,
+            vault,
+            name,
+            machine_key,
+            version,
+            now_unix_nanos(),
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)] // the same and the instant
+    fn enrol_by_invitation_at(
+        &self,
+        invites: Invites,
+        secret: &str,
+        vault: Option<&str>,
+        name: &str,
+        machine_key: &str,
+        version: &str,
+        now: i64,
+    ) -> Result<MachineId, VaultError> {
         machines::check_enrolment(name, machine_key)?;
         self.write(|transaction| {
-            let (vault, _) = take(transaction, Invites::Machine, token, name, now_unix_nanos())?;
-            machines::enrol(transaction, vault, name, machine_key, version)
-        })
-    }
-
-    /// A server registers in the vault with a registration key, which is spent with it.
-    pub fn use_registration_key(&self, vault: &str, key: &str, server: &str) -> Result<(), VaultError> {
-        self.use_registration_key_at(vault, key, server, now_unix_nanos())
-    }
-
-    fn use_registration_key_at(
-        &self,
-        vault: &str,
-        key: &str,
-        server: &str,
-        now: i64,
-    ) -> Result<(), VaultError> {
-        self.write(|transaction| {
-            let (id, name) = take(transaction, Invites::Server, key, server, now)?;
-            if id == vault_id(transaction, vault)? {
-                return Ok(());
+            let (id, own) = take(transaction, invites, secret, name, now)?;
+            if let Some(vault) = vault.filter(|vault| !vault.eq_ignore_ascii_case(&own)) {
+                // Refused: the transaction is undone, the secret stays good for its own vault.
+                let ([foreign, ..], what, action) = invites.words();
+                return Err(VaultError::refused(
+                    foreign,
+                    format!("the {what} is one of the vault {own}, not of {vault}"),
+                    "the wrong one was taken, or --vault is misspelt",
+                    action,
+                ));
             }
-            // Refused: the transaction is undone, the key stays good for its own vault.
-            Err(VaultError::refused(
-                "ForeignRegistrationKey",
-                format!("the registration key is one of the vault {name}, not of {vault}"),
-                "the wrong file was taken",
-                "take the key of this vault: lifeboat vault registration-key",
-            ))
+            machines::enrol(transaction, id, name, machine_key, version)
         })
     }
 }
@@ -347,7 +355,9 @@ mod tests {
                 .invite(Invites::Machine, DEFAULT_VAULT, "admin", life)
                 .unwrap()
         };
-        let enrol = |token: &str, name: &str| vault.enrol_by_token(token, name, &format!("key {name}"), "1");
+        let enrol = |token: &str, name: &str| {
+            vault.enrol_by_invitation(Invites::Machine, token, None, name, &format!("key {name}"), "1")
+        };
         let first = token(HOUR);
         // A join that fails does not spend the token.
         assert!(matches!(
@@ -413,9 +423,13 @@ mod tests {
             432_000,
             "the reference model says five days"
         );
-        let take = |key: &str, now| vault.use_registration_key_at(DEFAULT_VAULT, key, "ps2", now);
+        let join = |key: &str, of: Option<&str>, now| {
+            vault.enrol_by_invitation_at(Invites::Server, key, of, "web1", "key web1", "1", now)
+        };
+        let take = |key: &str, now| join(key, Some(DEFAULT_VAULT), now);
         assert_eq!(code(take(&made.secret, late)), "RegistrationKeyExpired");
-        take(&made.secret, late - 1).unwrap();
+        let id = take(&made.secret, late - 1).unwrap();
+        assert_eq!(vault.find_machine(DEFAULT_VAULT, "web1").unwrap().id, id);
         assert_eq!(code(take(&made.secret, late - 1)), "RegistrationKeyUsed");
         assert_eq!(code(take(&made.secret, late + 1)), "RegistrationKeyUsed");
         let (_other, elsewhere) = self::vault();
@@ -432,12 +446,10 @@ mod tests {
             .unwrap();
         let made = key(REGISTRATION_KEY_LIFE);
         assert_eq!(
-            code(vault.use_registration_key("second", &made.secret, "ps2")),
+            code(join(&made.secret, Some("second"), late - 1)),
             "ForeignRegistrationKey"
         );
-        vault
-            .use_registration_key(DEFAULT_VAULT, &made.secret, "ps2")
-            .unwrap();
+        join(&made.secret, None, late - 1).unwrap();
         let token = vault
             .invite(Invites::Machine, DEFAULT_VAULT, "admin", HOUR)
             .unwrap();

@@ -387,6 +387,7 @@ pub fn scenario(kind: JobKind) -> &'static str {
         JobKind::Failback => "Failback",
         JobKind::Resynchronize => "Resynchronize",
         JobKind::ChangeDisks => "Change disks",
+        JobKind::CreateRecoveryPoint => "Create recovery point",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Jobs in the database: written by the journal, listed for people.
 use super::{NewEvent, Severity, Vault, VaultError, events, items::scenario, json_column, vault_id, word};
 use crate::block::MachineId;
-use crate::recovery::{Job, JobId, JobKind, JobState, JournalError};
+use crate::recovery::{Job, JobId, JobKind, JobState, JournalError, TaskState};
 use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params, params_from_iter};
 
 /// A job with the name that its machine has now.
@@ -101,6 +101,9 @@ fn news(old: Option<&Job>, new: &Job, name: &str) -> Option<NewEvent> {
     let (code, what) = match (old.map(|old| old.state), new.state) {
         (None, JobState::NotStarted | JobState::InProgress) => ("JobStarted", "was started"),
         (Some(old), _) if old.is_over() => return None,
+        (Some(JobState::Suspended), JobState::Suspended) => return None,
+        (_, JobState::Suspended) => ("JobWaiting", "waits for a person"),
+        (Some(JobState::Suspended), JobState::InProgress) => ("JobResumed", "goes on"),
         (_, JobState::Succeeded) => ("JobSucceeded", "succeeded"),
         (_, JobState::Failed) => ("JobFailed", "failed"),
         (_, JobState::Cancelled) => ("JobCancelled", "was cancelled"),
@@ -118,13 +121,31 @@ fn news(old: Option<&Job>, new: &Job, name: &str) -> Option<NewEvent> {
             | JobKind::CancelFailover
             | JobKind::Failback,
         ) => Severity::Critical,
-        (JobState::Failed, _) => Severity::Warning,
+        // Nothing goes on until somebody comes.
+        (JobState::Failed | JobState::Suspended, _) => Severity::Warning,
         _ => Severity::Information,
     };
     let mut message = match new.state {
-        JobState::NotStarted | JobState::InProgress => format!("{title} of {name} {what} by {}", new.user),
+        JobState::NotStarted | JobState::InProgress if old.is_none() => {
+            format!("{title} of {name} {what} by {}", new.user)
+        }
         _ => format!("{title} of {name} {what}"),
     };
+    let task = new.tasks.iter().find(|task| task.state == TaskState::InProgress);
+    let comment = new.result["comments"].as_array().and_then(|all| all.last());
+    match (new.state, task, comment) {
+        (JobState::Suspended, Some(task), _) if !task.message.is_empty() => {
+            message = format!("{message}: {}", task.message);
+        }
+        (JobState::InProgress, _, Some(comment)) => {
+            let word = |field: &str| comment[field].as_str().unwrap_or_default();
+            message = format!("{message}, says {}", word("user"));
+            if !word("text").is_empty() {
+                message = format!("{message}: {}", word("text"));
+            }
+        }
+        _ => {}
+    }
     if let Some(error) = error {
         message = format!("{message}: {}", error.message);
     }
@@ -134,12 +155,18 @@ fn news(old: Option<&Job>, new: &Job, name: &str) -> Option<NewEvent> {
         machine: Some(new.machine),
         job: Some(new.id),
         message,
-        possible_causes: error
-            .map(|error| error.possible_causes.clone())
-            .unwrap_or_default(),
-        recommended_action: error
-            .map(|error| error.recommended_action.clone())
-            .unwrap_or_default(),
+        possible_causes: match error {
+            Some(error) => error.possible_causes.clone(),
+            None if new.state == JobState::Suspended => "a manual action was reached".to_owned(),
+            None => String::new(),
+        },
+        recommended_action: match error {
+            Some(error) => error.recommended_action.clone(),
+            None if new.state == JobState::Suspended => {
+                format!("do it, then: lifeboat job resume {} --comment TEXT", new.id)
+            }
+            None => String::new(),
+        },
     })
 }
 

@@ -21,6 +21,8 @@ pub struct Desired {
     pub line: u64,
     /// Grows with each order to make a point at once.
     pub sync_request: u64,
+    /// The last of these that is for an app-consistent point and is open; 0: none.
+    pub app_sync_request: u64,
     /// Some: the machine was failed over; why, in words for its console.
     pub fenced: Option<String>,
     /// Number of an order to update the agent that is open.
@@ -580,6 +582,7 @@ impl Vault {
                     size_bytes: disk.size_bytes,
                 })
                 .collect();
+            desired.app_sync_request = super::on_demand::open_app_order(transaction, machine)?;
             desired.fenced = fenced(&row.item);
             if desired.fenced.is_none() {
                 desired.halt = halting(transaction, machine)?;

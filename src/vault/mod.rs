@@ -27,6 +27,7 @@ mod jobs;
 mod live;
 mod machines;
 mod networks;
+mod on_demand;
 mod orders;
 mod reprotect;
 mod policies;
@@ -69,6 +70,7 @@ pub use machines::{
     CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble,
 };
 pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
+pub use on_demand::TASK_MAKE_POINT;
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use policies::{NewPolicy, Policy};
 pub use process_server::ServerTrouble;

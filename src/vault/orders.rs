@@ -124,7 +124,7 @@ impl Vault {
                 ));
             }
             let open = open_jobs_of(transaction, id)?;
-            let in_the_way = |job: &&Job| !matches!(job.kind, JobKind::Resynchronize | JobKind::ChangeDisks);
+            let in_the_way = |job: &&Job| !job.kind.holds_nothing_up();
             if let Some(job) = open.iter().find(in_the_way) {
                 return Err(VaultError::refused(
                     "JobInProgress",
@@ -220,7 +220,8 @@ impl Vault {
         Ok(())
     }
 
-    /// Takes a suspended job up again; what the person says of it is kept with it.
+    /// Takes a suspended job up again; what the person says of it is kept with it, and told of in the events. Whoever
+    /// carries the job out sees the state in the database, and reads the job anew before it writes it.
     pub fn resume_job(&self, id: JobId, user: &str, comments: &str) -> Result<Job, VaultError> {
         self.write(|transaction| {
             let mut job = super::jobs::job(transaction, id)?.ok_or_else(|| VaultError::NotFound {
@@ -239,11 +240,15 @@ impl Vault {
                 .map(|row| row.name)
                 .unwrap_or_default();
             job.state = JobState::InProgress;
-            if let Some(result) = job.result.as_object_mut() {
-                result.insert("resumedBy".to_owned(), json!(user));
-                result.insert("comments".to_owned(), json!(comments));
-            } else {
-                job.result = json!({ "resumedBy": user, "comments": comments });
+            let at = jiff::Timestamp::from_nanosecond(i128::from(now_unix_nanos())).unwrap_or_default();
+            let comment = json!({ "user": user, "at": at.to_string(), "text": comments });
+            if !job.result.is_object() {
+                job.result = json!({});
+            }
+            // A job may wait several times.
+            match job.result["comments"].as_array_mut() {
+                Some(before) => before.push(comment),
+                None => job.result["comments"] = json!([comment]),
             }
             put_job(transaction, &job, &name).map_err(from_journal)?;
             Ok(job)

@@ -144,6 +144,7 @@ mod tests {
             freeze_micros: u32::try_from(bytes * 10).unwrap(),
             changed_bytes: 2 * bytes,
             stored_bytes: bytes,
+            sync_request: 0,
         }
     }
 

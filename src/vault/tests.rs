@@ -86,6 +86,7 @@ fn sealed(machine: MachineId, instant: i64, consistency: Consistency) -> Fact {
         freeze_micros: 900,
         changed_bytes: 1,
         stored_bytes: 1,
+        sync_request: 0,
     }
 }
 

@@ -36,6 +36,7 @@ pub const SERVER_NAME: &str = "configuration-server.lifeboat";
 
 /// Join tokens begin with this; a passphrase never does.
 pub const JOIN_TOKEN_PREFIX: &str = "lbj_";
+pub const REGISTRATION_KEY_PREFIX: &str = "lbr_";
 
 /// The rule for machine names: 1-63 letters, digits and hyphens, the first and the last no hyphen.
 pub fn is_machine_name(name: &str) -> bool {

@@ -10,6 +10,10 @@ use lifeboat::process_server::{
 };
 use lifeboat::replica::{DiskSpec, PointSpec, Store, VaultKey};
 use lifeboat::wire::proto::receive_server::{Receive, ReceiveServer};
+use lifeboat::wire::proto::{
+    ChangesPart, ChangesRequest, DigestsPart, DigestsRequest, ReadPart, ReadRequest, ReceiveOrderReply,
+    ReceiveOrderRequest, ReceiveReportReply, ReceiveReportRequest,
+};
 use lifeboat::wire::tls::server_config;
 use lifeboat::wire::{MESSAGE_BYTES_MAX, Refused};
 use serde_json::Value;
@@ -507,5 +511,162 @@ impl Ended {
                 .or_default() += 1;
         }
         count
+    }
+}
+
+/// Which bytes the hostile server sends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Evil {
+    NoDisks,
+    TooManyDisks,
+    HugeDisk,
+    TwiceTheSameDisk,
+    HalfADigest,
+    TooManyDigests,
+    MoreDigestsThanAsked,
+    Garbage,
+    FlippedBit,
+    OtherBlock,
+    BlockTwice,
+    PastTheEnd,
+    HugeZeros,
+    TooLong,
+}
+
+impl Evil {
+    pub const ALL: [Self; 14] = [
+        Self::NoDisks,
+        Self::TooManyDisks,
+        Self::HugeDisk,
+        Self::TwiceTheSameDisk,
+        Self::HalfADigest,
+        Self::TooManyDigests,
+        Self::MoreDigestsThanAsked,
+        Self::Garbage,
+        Self::FlippedBit,
+        Self::OtherBlock,
+        Self::BlockTwice,
+        Self::PastTheEnd,
+        Self::HugeZeros,
+        Self::TooLong,
+    ];
+}
+
+/// A server that lies about one thing and says the truth otherwise: everything differs, every block is 0xAA.
+pub struct EvilServer {
+    pub evil: Evil,
+    pub order: ReceiveOrder,
+}
+
+type Answer<P> = tokio_stream::Iter<std::vec::IntoIter<Result<P, tonic::Status>>>;
+
+fn parts<P>(parts: Vec<P>) -> Result<tonic::Response<Answer<P>>, tonic::Status> {
+    let parts: Vec<_> = parts.into_iter().map(Ok).collect();
+    Ok(tonic::Response::new(tokio_stream::iter(parts)))
+}
+
+#[tonic::async_trait]
+impl Receive for EvilServer {
+    type DigestsStream = Answer<DigestsPart>;
+    type ChangesStream = Answer<ChangesPart>;
+    type ReadStream = Answer<ReadPart>;
+
+    async fn order(
+        &self,
+        _: tonic::Request<ReceiveOrderRequest>,
+    ) -> Result<tonic::Response<ReceiveOrderReply>, tonic::Status> {
+        let disk = |disk: &ReceiveDisk| lifeboat::wire::proto::ReceiveDisk {
+            disk_id: disk.id.as_bytes().to_vec(),
+            name: disk.name.clone(),
+            stable_id: disk.stable_id.clone(),
+            size_bytes: disk.size_bytes,
+        };
+        let mut disks: Vec<_> = self.order.disks.iter().map(disk).collect();
+        match self.evil {
+            Evil::NoDisks => disks.clear(),
+            Evil::TooManyDisks => disks = vec![disks[0].clone(); 65],
+            Evil::HugeDisk => disks[0].size_bytes = u64::MAX,
+            Evil::TwiceTheSameDisk => disks.push(disks[0].clone()),
+            _ => {}
+        }
+        Ok(tonic::Response::new(ReceiveOrderReply {
+            machine_id: self.order.machine.as_bytes().to_vec(),
+            machine_name: self.order.name.clone(),
+            generation: 1,
+            disks,
+            point: self.order.point.unwrap().id.as_bytes().to_vec(),
+            point_unix_nanos: 0,
+            r#final: false,
+            original: false,
+        }))
+    }
+
+    async fn digests(
+        &self,
+        request: tonic::Request<DigestsRequest>,
+    ) -> Result<tonic::Response<Answer<DigestsPart>>, tonic::Status> {
+        let count = request.into_inner().count as usize;
+        parts(vec![DigestsPart {
+            digests: match self.evil {
+                Evil::HalfADigest => vec![1; count * 32 - 16],
+                Evil::TooManyDigests => vec![1; 1025 * 32],
+                Evil::MoreDigestsThanAsked => vec![1; (count + 1) * 32],
+                _ => vec![1; count * 32],
+            },
+        }])
+    }
+
+    async fn changes(
+        &self,
+        _: tonic::Request<ChangesRequest>,
+    ) -> Result<tonic::Response<Answer<ChangesPart>>, tonic::Status> {
+        parts(Vec::new())
+    }
+
+    async fn read(
+        &self,
+        request: tonic::Request<ReadRequest>,
+    ) -> Result<tonic::Response<Answer<ReadPart>>, tonic::Status> {
+        let first = request.into_inner().runs[0].first;
+        let frame = |blocks: &[u64]| {
+            let mut frame = FrameBuilder::new();
+            blocks
+                .iter()
+                .for_each(|block| frame.push(*block, &[0xAA; BLOCK_BYTES]));
+            ReadPart {
+                frame: frame.finish(1).unwrap(),
+            }
+        };
+        parts(match self.evil {
+            Evil::Garbage => vec![ReadPart {
+                frame: vec![7; 5000].into(),
+            }],
+            Evil::FlippedBit => {
+                let mut bytes = frame(&[first]).frame.to_vec();
+                bytes[40] ^= 1;
+                vec![ReadPart { frame: bytes.into() }]
+            }
+            Evil::OtherBlock => vec![frame(&[first + 1])],
+            Evil::BlockTwice => vec![frame(&[first]), frame(&[first])],
+            Evil::PastTheEnd => vec![frame(&[u64::from(u32::MAX)])],
+            Evil::HugeZeros => {
+                let mut frame = FrameBuilder::new();
+                frame.push_zero(lifeboat::block::BlockRange::new(first, 1 << 40));
+                vec![ReadPart {
+                    frame: frame.finish(1).unwrap(),
+                }]
+            }
+            Evil::TooLong => vec![ReadPart {
+                frame: noise(3 << 20, 1).into(),
+            }],
+            _ => vec![frame(&[first])],
+        })
+    }
+
+    async fn report(
+        &self,
+        _: tonic::Request<ReceiveReportRequest>,
+    ) -> Result<tonic::Response<ReceiveReportReply>, tonic::Status> {
+        Ok(tonic::Response::new(ReceiveReportReply {}))
     }
 }

@@ -4,6 +4,7 @@ use super::Mounted;
 use lifeboat::agent::daemon::{self, AgentSettings};
 use lifeboat::agent::identity::Identity;
 use lifeboat::agent::join::{JoinError, JoinSpec, join};
+use lifeboat::agent::quiesce::Quiesce;
 use lifeboat::block::{Consistency, MachineId};
 use lifeboat::export::to_raw;
 use lifeboat::recovery::{Journal, ProtectionState};
@@ -92,6 +93,7 @@ impl Site {
             server: self.address.to_string(),
             fingerprint: self.server().pki.fingerprint().unwrap(),
             passphrase: self.server().pki.passphrase(),
+            vault: None,
             name: name.to_owned(),
             machine_key: format!("key of {name}"),
             disks: vec![disk.to_owned()],
@@ -106,11 +108,23 @@ impl Site {
         self.runtime.block_on(join(spec, &self.state(&spec.name)))
     }
 
+    /// Folder of the hooks of an agent; made by who needs some.
+    pub fn hooks(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("quiesce-{name}.d"))
+    }
+
     pub fn agent(&self, name: &str) -> Agent {
         let settings = AgentSettings {
             state: self.state(name),
             program: env!("CARGO_BIN_EXE_lifeboat").into(),
             freeze_deadline: Duration::from_secs(10),
+            quiesce: Quiesce {
+                folder: self.hooks(name),
+                state: self.state(name),
+                machine: name.to_owned(),
+                timeout: Duration::from_secs(20),
+                hold: Duration::from_secs(20),
+            },
         };
         let identity = Identity::load(&settings.state).unwrap();
         let (stop, handle) = (CancellationToken::new(), self.runtime.handle().clone());

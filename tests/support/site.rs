@@ -502,6 +502,7 @@ impl TestServer {
             freeze_micros: 1500,
             changed_bytes: 4096,
             stored_bytes: 4096,
+            sync_request: 0,
         });
         point
     }

@@ -202,6 +202,7 @@ impl Receiver {
                 }
                 Err(error) => return Err(error),
             };
+            retry.is_answered();
             plan.renew_order(order)?;
             reporter.set_key(plan.order.key());
             let order = &plan.order;
@@ -330,9 +331,15 @@ impl Receiver {
 #[derive(Default)]
 struct Retry {
     pause: Option<Duration>,
+    was_told: bool,
 }
 
 impl Retry {
+    /// The server is there: the next cut is not the end of a long one.
+    fn is_answered(&mut self) {
+        self.pause = None;
+    }
+
     fn pause(
         &mut self,
         receiver: &Receiver,
@@ -340,7 +347,8 @@ impl Retry {
         observer: &dyn Observer,
     ) -> Result<(), ReceiveError> {
         // Said once for each cut, not for each attempt.
-        if self.pause.is_none() {
+        if !self.was_told {
+            self.was_told = true;
             observer.note(&Note::Retrying(error.words()));
         }
         let pause = self.pause.unwrap_or(RETRY_FIRST);

@@ -1,6 +1,7 @@
 //! How far the way home is: changed by the work, read by whoever shows or reports it.
 use crate::block::{DiskId, PointId};
 use crate::wire::ReceivePhase;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -60,7 +61,17 @@ impl Now {
 /// Over how long the pace is measured.
 const PACE: Duration = Duration::from_secs(5);
 
-pub struct Progress(Mutex<(Now, Pace)>);
+/// Changes of phase that nobody took are forgotten from here on, the oldest first.
+const CHANGES_MAX: usize = 64;
+
+pub struct Progress(Mutex<Inner>);
+
+struct Inner {
+    now: Now,
+    pace: Pace,
+    /// How it was at each change of phase.
+    changes: VecDeque<Now>,
+}
 
 struct Pace {
     since: Instant,
@@ -83,37 +94,55 @@ impl Progress {
             since: Instant::now(),
             bytes: 0,
         };
-        Self(Mutex::new((now, pace)))
+        Self(Mutex::new(Inner {
+            now,
+            pace,
+            changes: VecDeque::new(),
+        }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Now, Pace)> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn now(&self) -> Now {
-        self.lock().0.clone()
+        self.lock().now.clone()
+    }
+
+    /// How it was at each change of phase since the last call: a short phase is not missed.
+    pub fn take_changes(&self) -> Vec<Now> {
+        self.lock().changes.drain(..).collect()
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Now)) {
-        change(&mut self.lock().0);
+        let mut locked = self.lock();
+        let before = locked.now.phase;
+        change(&mut locked.now);
+        if locked.now.phase != before {
+            let now = locked.now.clone();
+            locked.changes.push_back(now);
+            if locked.changes.len() > CHANGES_MAX {
+                locked.changes.pop_front();
+            }
+        }
     }
 
     /// A step of a disk begins.
     pub(super) fn begin(&self, disk: usize, done_bytes: u64, total_bytes: u64) {
         let mut locked = self.lock();
-        locked.1 = Pace {
+        locked.pace = Pace {
             since: Instant::now(),
             bytes: 0,
         };
-        locked.0.bytes_per_second = 0;
-        if let Some(disk) = locked.0.disks.get_mut(disk) {
+        locked.now.bytes_per_second = 0;
+        if let Some(disk) = locked.now.disks.get_mut(disk) {
             (disk.done_bytes, disk.total_bytes) = (done_bytes, total_bytes);
         }
     }
 
     pub(super) fn done(&self, disk: usize, bytes: u64) {
         let mut locked = self.lock();
-        let (now, pace) = &mut *locked;
+        let Inner { now, pace, .. } = &mut *locked;
         if let Some(disk) = now.disks.get_mut(disk) {
             disk.done_bytes = (disk.done_bytes + bytes).min(disk.total_bytes);
         }

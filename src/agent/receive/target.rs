@@ -79,7 +79,7 @@ pub struct Target {
     facts: DiskFacts,
     path: PathBuf,
     is_block: bool,
-    number: u64,
+    number: (u64, u64),
     /// Of the disk that is received; the target may be larger.
     needed: u64,
 }
@@ -155,7 +155,7 @@ impl Target {
             facts,
             path: own,
             is_block,
-            number: meta.rdev(),
+            number: number(&meta),
             needed,
         })
     }
@@ -182,8 +182,8 @@ impl Target {
         };
         let meta =
             std::fs::metadata(&self.path).map_err(|error| replaced(format!("it is gone ({error})")))?;
-        if meta.rdev() != self.number {
-            return Err(replaced("the device has another number".to_owned()));
+        if number(&meta) != self.number {
+            return Err(replaced("the name leads elsewhere now".to_owned()));
         }
         let now = inventory::disk(&self.path).ok_or_else(|| replaced("it cannot be read".to_owned()))?;
         if now.size_bytes < self.needed || now.size_bytes < self.facts.size_bytes {
@@ -312,6 +312,15 @@ impl Target {
     }
 }
 
+/// Which device it is, or which file.
+fn number(meta: &std::fs::Metadata) -> (u64, u64) {
+    if meta.file_type().is_block_device() {
+        (meta.rdev(), 0)
+    } else {
+        (meta.dev(), meta.ino())
+    }
+}
+
 fn failed(action: &'static str, path: &Path, source: io::Error) -> TargetError {
     TargetError::Io {
         action,
@@ -416,6 +425,12 @@ mod tests {
         ));
         first.check().unwrap();
         std::fs::write(&path, [0; 100]).unwrap();
+        assert!(matches!(first.check(), Err(TargetError::Replaced { .. })));
+        std::fs::write(&path, [0; BLOCK_BYTES]).unwrap();
+        first.check().unwrap();
+        let other = folder.path().join("other");
+        std::fs::write(&other, [0; BLOCK_BYTES]).unwrap();
+        std::fs::rename(&other, &path).unwrap();
         assert!(matches!(first.check(), Err(TargetError::Replaced { .. })));
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(first.check(), Err(TargetError::Replaced { .. })));

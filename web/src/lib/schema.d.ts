@@ -668,7 +668,7 @@ export interface paths {
         /** Registration keys that were made, without the keys themselves. */
         get: operations["registrationKeys"];
         put?: never;
-        /** Makes a registration key: it lets one server register in this vault, within five days. */
+        /** Makes a registration key: it lets one machine join this vault, within five days, with nothing but its file. */
         post: operations["createRegistrationKey"];
         delete?: never;
         options?: never;
@@ -889,9 +889,13 @@ export interface paths {
             cookie?: never;
         };
         /** Recovery points of an item, the newest first. */
-        get: operations["recoveryPoints"];
+        get: operations["listRecoveryPoints"];
         put?: never;
-        post?: never;
+        /**
+         * Orders a recovery point at once. The agent takes the order with its next heartbeat; the job is over when the point is at the
+         *     target.
+         */
+        post: operations["createRecoveryPoint"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1552,6 +1556,13 @@ export interface components {
             kind: components["schemas"]["NetworkKind"];
             /** @description 1 to 32 letters, digits, hyphens and underscores. */
             name: string;
+        };
+        CreatePointRequest: {
+            /**
+             * @description Bring applications to rest first, by the hooks on the machine. Where that fails, a crash-consistent point is made and
+             *     the job fails, naming both the point and the hook.
+             */
+            appConsistent?: boolean;
         };
         CreatePolicyRequest: {
             /**
@@ -2511,9 +2522,11 @@ export interface components {
              */
             storedBytes: number;
         };
-        /** @description A registration key, as it is kept in a file until the server that it is for is set up. */
+        /** @description A registration key, as it is kept in a file until the machine that it is for is set up. With all that joining needs. */
         RegistrationKey: {
             caFingerprint: string;
+            /** @description Of the data port, which an agent dials. */
+            dataAddress: string;
             expiresAt: components["schemas"]["Time"];
             /** Format: int64 */
             id: number;
@@ -2524,6 +2537,13 @@ export interface components {
             /** @description Of the vault's HTTPS port. */
             url: string;
             vault: string;
+        };
+        RegistrationKeyRequest: {
+            /**
+             * @description Name or address under which the machine reaches this server; else the one of this call, else the server's own name.
+             * @default null
+             */
+            address?: string | null;
         };
         RenameRequest: {
             /** @description 1 to 63 letters, digits and hyphens; starts and ends with a letter or digit. */
@@ -4704,7 +4724,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RegistrationKeyRequest"] | null;
+            };
+        };
         responses: {
             201: {
                 headers: {
@@ -5202,7 +5226,7 @@ export interface operations {
             };
         };
     };
-    recoveryPoints: {
+    listRecoveryPoints: {
         parameters: {
             query?: {
                 /** @description AppConsistent, CrashConsistent, Fuzzy */
@@ -5229,6 +5253,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_RecoveryPoint"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createRecoveryPoint: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreatePointRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
                 };
             };
             /** @description An error, with what to do about it */

@@ -1,0 +1,223 @@
+//! There and back: a planned failover that loses nothing, work at the target, and the way home that loses nothing.
+use super::error::LabError;
+use super::figures::{Circle, Spread};
+use super::processes::Process;
+use super::run::{Lab, agent_state, start_agent};
+use super::tour::{fetch, follow, instant_of, job, points_of, told};
+use super::verify::verify;
+use super::workload::ENTRIES_PER_SECOND;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Of work at the target.
+const ENTRIES_MIN: u64 = 30;
+const POINTS_MIN: usize = 2;
+const WORK_LIMIT: Duration = Duration::from_secs(300);
+/// How recovery points of a machine at the target are noted.
+const MADE_AT_TARGET: &str = "made at the target";
+
+pub(super) fn walk(lab: &mut Lab, index: usize) -> Result<(), LabError> {
+    // The machine at rest has no device that could come to rest.
+    if lab.machines[index].source.live().is_none() {
+        return Ok(());
+    }
+    let name = lab.machines[index].figures.name.clone();
+    let mut circle = Circle::default();
+    planned_failover(lab, index, &name, &mut circle)?;
+    work_at_target(lab, &name, &mut circle)?;
+    let accepted = lab
+        .client
+        .post(&format!("replicated-items/{name}/commit"), &json!({}))?;
+    job(lab, &accepted)?;
+    come_home(lab, index, &name, &mut circle)?;
+    protect_again(lab, index, &name, &mut circle)?;
+    lab.machines[index].figures.circle = Some(circle);
+    Ok(())
+}
+
+fn broken(name: &str, what: String) -> LabError {
+    LabError::Program {
+        program: format!("the machine {name}"),
+        detail: what,
+    }
+}
+
+fn planned_failover(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Result<(), LabError> {
+    lab.say(&format!("{name}: planned failover, from a source at rest"));
+    let call = Instant::now();
+    let accepted = lab
+        .client
+        .post(&format!("replicated-items/{name}/planned-failover"), &json!({}))?;
+    let ended = job(lab, &accepted)?;
+    circle.stayed_at_rest = ended["result"]["stayedAtRest"] == true;
+    // The source stands still: what it acknowledged by now is all that it ever will.
+    let written = lab.machines[index].source.entries()?;
+    circle.planned_failover = follow(lab, index, &accepted, (call, written), false)?;
+    let line = told(name, &circle.planned_failover);
+    lab.say(&line);
+    if circle.planned_failover.entries_lost > 0 || !circle.stayed_at_rest {
+        return Err(broken(name, "a planned failover lost entries".to_owned()));
+    }
+    Ok(())
+}
+
+/// Entries that the machine at the target has written by now, and whether it goes on.
+fn ask(lab: &mut Lab, name: &str) -> Result<Option<u64>, LabError> {
+    let status = lab
+        .client
+        .get(&format!("replicated-items/{name}/target-machine"))?;
+    let port = status["forwards"][0]["hostPort"].as_u64();
+    let report = port.and_then(|port| u16::try_from(port).ok()).and_then(fetch);
+    Ok(report
+        .filter(|report| report.working)
+        .map(|report| report.entries_now))
+}
+
+fn points_at_target(lab: &Lab, name: &str) -> Result<Vec<Value>, LabError> {
+    let mut points = points_of(lab, name)?;
+    points.retain(|point| point["note"] == MADE_AT_TARGET);
+    Ok(points)
+}
+
+fn work_at_target(lab: &mut Lab, name: &str, circle: &mut Circle) -> Result<(), LabError> {
+    let before = circle.planned_failover.entries_at_point;
+    let begin = jiff::Timestamp::now();
+    lab.wait("work and recovery points at the target", WORK_LIMIT, |lab| {
+        let entries = ask(lab, name)?.unwrap_or(0);
+        let points = points_at_target(lab, name)?;
+        let fresh = points
+            .iter()
+            .filter(|point| instant_of(&point["instant"]).is_some_and(|instant| instant > begin))
+            .count();
+        Ok((entries >= before + ENTRIES_MIN && fresh >= POINTS_MIN).then_some(()))
+    })?;
+    lab.say(&format!(
+        "{name}: works at the target, and points are made of it there"
+    ));
+    Ok(())
+}
+
+fn come_home(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Result<(), LabError> {
+    let machine = &mut lab.machines[index];
+    // As when it is started from a rescue system: its agent and whatever used the disk are gone.
+    if let Some(mut agent) = machine.agent.take() {
+        agent.stop();
+        lab.agent_peak_rss_bytes = lab.agent_peak_rss_bytes.max(agent.peak_rss_bytes);
+    }
+    if let Some(source) = machine.source.live() {
+        source.lay_down()?;
+    }
+    let device = machine.source.disk().to_string_lossy().into_owned();
+    lab.say(&format!(
+        "{name}: reprotect; {device} at home receives what differs"
+    ));
+    let call = Instant::now();
+    let accepted = lab
+        .client
+        .post(&format!("replicated-items/{name}/reprotect"), &json!({}))?;
+    let log = lab
+        .settings
+        .folder
+        .join("agents")
+        .join(format!("{name}-receive.log"));
+    let state = agent_state(lab, name);
+    let (mut receiver, _) = Process::spawn(
+        &lab.settings.program,
+        &[
+            "agent",
+            "receive",
+            "--json",
+            "--yes",
+            "--state-dir",
+            &state,
+            "--machine",
+            name,
+            "--disk",
+            &device,
+        ],
+        log,
+    )?;
+    job(lab, &accepted)?;
+    circle.reprotect_seconds = call.elapsed().as_secs_f64();
+    let points = points_at_target(lab, name)?;
+    circle.points_at_target = points.len();
+    circle.hold_ms = Spread::of(
+        points
+            .iter()
+            .filter_map(|point| point["freezeMs"].as_f64())
+            .collect(),
+    );
+    lab.say(&format!("{name}: failback"));
+    let call = Instant::now();
+    let accepted = lab
+        .client
+        .post(&format!("replicated-items/{name}/failback"), &json!({}))?;
+    job(lab, &accepted)?;
+    circle.failback_seconds = call.elapsed().as_secs_f64();
+    let code = lab.wait("the end of the receiver", Duration::from_secs(60), |_| {
+        Ok(receiver.ended())
+    })?;
+    if code != 0 {
+        return Err(broken(
+            name,
+            format!("the receiver ended with {code}: {}", receiver.last_words()),
+        ));
+    }
+    let console = lab.client.text(&format!(
+        "replicated-items/{name}/target-machine/serial-log?test=false"
+    ))?;
+    let acknowledged: u64 = console
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("ENDED entries="))
+        .next_back()
+        .and_then(|count| count.parse().ok())
+        .ok_or_else(|| broken(name, "it did not say how many entries it wrote".to_owned()))?;
+    let Some(source) = lab.machines[index].source.live() else {
+        return Ok(());
+    };
+    source.get_up()?;
+    let verdict = verify(&source.data_folder());
+    (circle.ledger_ok, circle.table_ok) = (verdict.ledger_ok, verdict.table_ok);
+    circle.entries_at_target = acknowledged.saturating_sub(circle.planned_failover.entries_at_point);
+    circle.failback_entries_lost = acknowledged.saturating_sub(verdict.entries);
+    if !verdict.ok() || circle.failback_entries_lost > 0 {
+        return Err(broken(
+            name,
+            format!(
+                "at home it holds {} entries of {acknowledged}: {}",
+                verdict.entries,
+                verdict
+                    .first_problem(super::verify::Part::Ledger)
+                    .unwrap_or_default()
+            ),
+        ));
+    }
+    lab.say(&format!(
+        "{name}: home after {:.1} s with {} entries, {} lost",
+        circle.failback_seconds, verdict.entries, circle.failback_entries_lost
+    ));
+    Ok(())
+}
+
+fn protect_again(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Result<(), LabError> {
+    let program = lab.settings.program.clone();
+    if let Some(source) = lab.machines[index].source.live() {
+        source.start_workload(&program, ENTRIES_PER_SECOND)?;
+    }
+    let accepted = lab
+        .client
+        .post(&format!("replicated-items/{name}/commit"), &json!({}))?;
+    job(lab, &accepted)?;
+    lab.machines[index].agent = Some(start_agent(lab, name)?);
+    let call = Instant::now();
+    let accepted = lab
+        .client
+        .post(&format!("replicated-items/{name}/reprotect"), &json!({}))?;
+    job(lab, &accepted)?;
+    circle.protected_again_seconds = call.elapsed().as_secs_f64();
+    lab.say(&format!(
+        "{name}: protected again after {:.1} s",
+        circle.protected_again_seconds
+    ));
+    Ok(())
+}
