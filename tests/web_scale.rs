@@ -5,8 +5,8 @@
 mod site;
 
 use lifeboat::block::{Consistency, MachineId, PointId};
-use lifeboat::replica::{MachineWriter, PointSpec};
 use lifeboat::recovery::Journal;
+use lifeboat::replica::{MachineWriter, PointSpec};
 use lifeboat::rt::{Fact, Report, now_unix_nanos};
 use lifeboat::vault::{LiveDisk, Role};
 use site::TestServer;
@@ -44,6 +44,7 @@ fn seal(server: &TestServer, writer: &mut MachineWriter, machine: MachineId, ins
         freeze_micros: 1500,
         changed_bytes: 4096,
         stored_bytes: 4096,
+        sync_request: 0,
     });
 }
 

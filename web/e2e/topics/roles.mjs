@@ -9,7 +9,7 @@ const OFFERS = [
   ['/items/lab1', 'Test failover', 'Operator'], ['/items/lab1', 'Fail over…', 'Operator'], ['/items/lab1', 'Resynchronize', 'Operator'], ['/items/lab1', 'Disable replication…', 'Contributor'], ['/items/lab1', 'Change', 'Contributor'],
   ['/items/lab1?tab=disks', 'Include or leave out disks', 'Contributor'], ['/items/lab1?tab=target', 'Change', 'Contributor'], ['/items', 'Enable replication', 'Contributor'],
   ['/policies', 'New policy', 'Contributor'], ['/alerts', 'Change', 'Contributor'], ['/servers', 'Add a machine', 'Contributor'], ['/servers', 'Rename lab1', 'Contributor'],
-  ['/settings', 'New registration key', 'Contributor'], ['/settings', 'Replace the passphrase', 'Contributor'], ['/settings', 'Back up now', 'Contributor'], ['/settings', 'New vault', 'Owner'],
+  ['/networks', 'New network', 'Contributor'], ['/settings', 'New registration key', 'Contributor'], ['/settings', 'Replace the passphrase', 'Contributor'], ['/settings', 'Back up now', 'Contributor'], ['/settings', 'New vault', 'Owner'],
   ['/users', 'New user', 'Owner'], ['/users', 'Reset password of admin', 'Owner'], ['/tokens', 'New token', 'Reader'],
 ];
 const RANK = ['Reader', 'Operator', 'Contributor', 'Owner'];
@@ -56,7 +56,7 @@ export async function roles({ page }) {
       }
       if (role === 'Operator') {
         await visit(other, '/jobs');
-        await reads(other.locator('main'), /Test failover/);
+        await reads(other.locator('main'), /Enable replication/);
       }
       await context.close();
     });

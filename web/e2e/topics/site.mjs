@@ -74,6 +74,28 @@ export async function site({ page }) {
     await axe(page, 'agent update');
     await dialog(page).getByRole('button', { name: 'Close', exact: true }).last().click();
   });
+  await step('a network is made, mapped, and let go of', async () => {
+    await visit(page, '/networks');
+    await page.getByRole('button', { name: 'New network' }).click();
+    await dialog(page).getByLabel('Name').fill('drill');
+    await dialog(page).getByLabel('Range').fill('10.99.0.0/24');
+    await dialog(page).getByRole('button', { name: 'Create network' }).click();
+    await page.getByRole('cell', { name: 'drill', exact: true }).waitFor();
+    const mapped = async (target) => {
+      await page.getByRole('button', { name: 'Map *' }).click();
+      await dialog(page).getByLabel('In a test failover').selectOption(target);
+      await dialog(page).getByRole('button', { name: 'Map', exact: true }).click();
+      await dialog(page).waitFor({ state: 'detached' });
+    };
+    await mapped('drill');
+    await reads(page.getByRole('row', { name: /All others/ }), /drill/);
+    await axe(page, 'networks');
+    await shot(page, 'networks');
+    await mapped('');
+    await page.getByRole('button', { name: 'Delete drill' }).click();
+    await dialog(page).getByRole('button', { name: 'Delete network' }).click();
+    await page.getByRole('cell', { name: 'drill', exact: true }).waitFor({ state: 'detached' });
+  });
   await step('the policy of an item', async () => {
     await visit(page, '/items/newcomer');
     await page.getByRole('button', { name: 'Change', exact: true }).click();
