@@ -29,6 +29,7 @@ mod machines;
 mod networks;
 mod on_demand;
 mod orders;
+mod plans;
 mod reprotect;
 mod policies;
 mod process_server;
@@ -72,6 +73,7 @@ pub use machines::{
 pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
 pub use on_demand::TASK_MAKE_POINT;
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
+pub use plans::{PlanRow, plan_scenario};
 pub use policies::{NewPolicy, Policy};
 pub use process_server::ServerTrouble;
 pub use rebuild::Adopted;
