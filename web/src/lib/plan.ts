@@ -1,4 +1,5 @@
 /** Recovery plans as they are edited. Pure: every change gives new groups. */
+import { age } from './format';
 import type { PlanAction, PlanGroup } from './words';
 
 export const GROUPS_MAX = 7;
@@ -28,6 +29,17 @@ export function swap(groups: PlanGroup[], group: number, by: 1 | -1): PlanGroup[
   const moved = [...groups];
   [moved[group], moved[other]] = [moved[other] as PlanGroup, moved[group] as PlanGroup];
   return moved;
+}
+
+/** `Group 2: front`; a name that says no more than the number is left out. */
+export function groupTitle(number: number, name: string | null | undefined): string {
+  const plain = `Group ${number + 1}`;
+  return name && name !== plain ? `${plain}: ${name}` : plain;
+}
+
+/** Seconds to a tenth: a machine that is up in half a second has not taken none. */
+export function figure(seconds: number): string {
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : age(seconds);
 }
 
 export function actionWords(action: PlanAction): string {
