@@ -165,7 +165,7 @@ fn begins(disk: &File) -> io::Result<Vec<u64>> {
             u32_at(&head, 512 + 80),
             u32_at(&head, 512 + 84),
         );
-        if len >= 128 && len <= 4096 && table > 0 {
+        if (128..=4096).contains(&len) && table > 0 {
             for number in 0..count.min(PARTITIONS_MAX as u64) {
                 let mut entry = [0; 128];
                 let at = table.saturating_mul(SECTOR).saturating_add(number * len);
