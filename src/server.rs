@@ -10,6 +10,7 @@ use crate::configuration_server::{
     ControlService, DEFAULT_CLIENT_LIFE, HandoverDesk, Reconciler, Roster, accept,
 };
 use crate::process_server::{Backlog, Maintenance, ReceiveService, ReplicationService, Sessions};
+use crate::recovery::plan::{Engine, EngineParts};
 use crate::recovery::{Parts, Runner};
 use crate::replica::{ReplicaError, Store};
 use crate::target::QemuCompute;
@@ -48,11 +49,14 @@ pub struct ServerSettings {
     pub rebuild: bool,
     /// `/metrics` needs no login.
     pub metrics_public: bool,
+    /// Folder of the scripts that recovery plans may use.
+    pub plan_scripts: PathBuf,
 }
 
 impl ServerSettings {
     pub fn new(data_dir: PathBuf, data_listen: SocketAddr, api_listen: SocketAddr) -> Self {
         Self {
+            plan_scripts: data_dir.join("plan-scripts"),
             data_dir,
             data_listen,
             api_listen,
@@ -99,6 +103,7 @@ pub enum ServerError {
 /// A running server.
 pub struct Server {
     pub runner: Runner,
+    pub plans: Engine,
     pub vault: Vault,
     pub store: Store,
     pub pki: Arc<Pki>,
@@ -168,9 +173,15 @@ impl Server {
             source: roster.clone(),
             report: roster.clone(),
         });
+        let plans = Engine::new(EngineParts {
+            runner: runner.clone(),
+            journal: Arc::new(vault.clone()),
+            scripts: settings.plan_scripts.clone(),
+        });
         let server = Self {
             vitals,
             runner,
+            plans,
             vault,
             store,
             pki,
@@ -215,6 +226,13 @@ impl Server {
             Ok(Err(error)) => tracing::error!(%error, "running machines and open jobs could not be taken up"),
             Err(_) => tracing::error!("running machines and open jobs could not be taken up"),
         }
+        let plans = self.plans.clone();
+        match tokio::task::spawn_blocking(move || plans.resume()).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(runs)) => tracing::info!(runs, "runs of recovery plans were taken up again"),
+            Ok(Err(error)) => tracing::error!(%error, "runs of recovery plans could not be taken up"),
+            Err(_) => tracing::error!("runs of recovery plans could not be taken up"),
+        }
     }
 
     fn serve_people(
@@ -225,6 +243,7 @@ impl Server {
         let state = ApiState::new(
             self.vault.clone(),
             self.runner.clone(),
+            self.plans.clone(),
             self.store.clone(),
             Arc::new(SiteOf {
                 pki: self.pki.clone(),
@@ -322,8 +341,9 @@ impl Server {
         self.tasks.close();
         // A peer that keeps its connection open must not keep the server from stopping.
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
-        let (runner, vault) = (self.runner.clone(), self.vault.clone());
+        let (runner, plans, vault) = (self.runner.clone(), self.plans.clone(), self.vault.clone());
         let _ = tokio::task::spawn_blocking(move || {
+            plans.shut_down();
             runner.shut_down();
             if let Err(error) = vault.write_churn(crate::rt::now_unix_nanos() / 1_000_000_000) {
                 tracing::warn!(%error, "the history of churn was not written");
@@ -541,6 +561,11 @@ fn open(settings: &ServerSettings) -> Result<(Arc<Pki>, Vault, Store, Option<Str
             object: folder.display().to_string(),
             source,
         })?;
+    // Where it cannot be made, plans with scripts say so.
+    let _ = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&settings.plan_scripts);
     let pki = Pki::open(&folder.join("pki"), &settings.names)?;
     // The store first: its lock tells a second server before it touches the database.
     let store = Store::create(&folder.join("store"), &pki.vault_key)?;

@@ -218,7 +218,7 @@ impl ProtectedDisk {
         self.backlog_bytes()
     }
 
-    fn backlog_bytes(&self) -> u64 {
+    pub(super) fn backlog_bytes(&self) -> u64 {
         let excluded: u64 = self.excluded.iter().map(|range| range.count).sum();
         self.source.backlog_blocks().saturating_sub(excluded) * BLOCK_BYTES as u64
     }

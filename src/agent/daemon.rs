@@ -9,6 +9,7 @@
 //! pinned maps that the next one takes up.
 use super::capture::{self, CaptureError};
 use super::cycle::{self, CycleError, CycleReport, CycleSettings, Phase, Progress, ProtectedDisk, Reserve};
+use super::fence::{self, Fence, Word};
 use super::freeze::{FreezeError, Held};
 use super::heartbeat::Heart;
 use super::identity::Identity;
@@ -34,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 const COPIES_COUNTED_FROM: u32 = 1;
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at a fenced machine.
+const STILL_LOOK: Duration = Duration::from_secs(5);
 /// A machine at rest is thawed by the server's word, or by the end of the agent; this is for when nobody ever says it.
 const REST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 /// How long a cycle looks for a quiet moment of file systems that cannot be frozen.
@@ -49,6 +52,8 @@ pub struct AgentSettings {
     pub freeze_deadline: Duration,
     /// Hooks that bring applications to rest.
     pub quiesce: Quiesce,
+    /// Hooks that bring the workload down and up.
+    pub fence: Fence,
 }
 
 /// Runs until `stop`; blocks. `runtime` drives the connections. Orders to update are left alone.
@@ -109,6 +114,7 @@ pub fn run_updatable(
         counters,
         identities,
         held: Held::default(),
+        kept_down: None,
         app_retry_at: None,
     };
     // An agent whose replication ended must not go on beating as if all were well: whoever runs it starts it anew.
@@ -142,6 +148,8 @@ struct Replication {
     identities: tokio::sync::watch::Receiver<Identity>,
     /// The machine is at rest for a planned failover.
     held: Held,
+    /// Generation for whose fence the hooks were called.
+    kept_down: Option<u64>,
     /// The app-consistent point that is due is not tried before.
     app_retry_at: Option<Instant>,
 }
@@ -162,14 +170,23 @@ impl Replication {
             self.forget_others(&orders);
             self.board.change().generation = if orders.protect { orders.generation } else { 0 };
             match &orders.fenced {
-                Some(reason) => self.board.trouble(
-                    "Fenced",
-                    true,
-                    format!("this machine was failed over and is fenced: {reason}"),
-                    "it runs at the target site now",
-                    "keep its workload down here; reprotect it from the target site",
-                ),
-                None => self.board.over(&["Fenced"]),
+                Some(reason) => {
+                    if self.kept_down != Some(orders.generation) {
+                        self.keep_down(reason);
+                        self.kept_down = Some(orders.generation);
+                    }
+                    self.board.trouble(
+                        "Fenced",
+                        true,
+                        format!("this machine was failed over and is fenced: {reason}"),
+                        "it runs at the target site now",
+                        "keep its workload down here; reprotect it from the target site",
+                    );
+                }
+                None => {
+                    self.kept_down = None;
+                    self.board.over(&["Fenced", "SplitBrain"]);
+                }
             }
             if orders.fenced.is_none() && orders.halt.is_none() {
                 self.go_on();
@@ -184,8 +201,7 @@ impl Replication {
                 }
                 .to_owned();
                 drop(status);
-                self.book
-                    .wait_for_change(&orders, Instant::now() + Duration::from_secs(3600));
+                self.keep_still(&orders);
                 continue;
             }
             let began = Instant::now();
@@ -493,6 +509,12 @@ impl Replication {
         reserve: &mut Reserve,
     ) -> Stopped {
         self.board.change().phase = "coming to rest".to_owned();
+        // On record first: whatever happens to the agent, its successor brings up again what was brought down.
+        let down = self.set_down(true);
+        let stopped = down.and_then(|()| self.settings.fence.call(Word::Stop, "planned failover"));
+        if let Err(error) = stopped {
+            return self.cannot_rest(job, error);
+        }
         let mut held = Held::default();
         let made = self.cycle(disks, session, reserve, true, None, Some(&mut held));
         let (point, error) = match &made {
@@ -514,22 +536,125 @@ impl Replication {
         }
         self.board.tell_at_once();
         // The agent lives on what it holds in memory now: whatever it wrote to a frozen file system would stop it.
-        while self
-            .book
-            .wait(Instant::now() + Duration::from_secs(3600), |orders| {
-                orders.halt != Some(job)
-            })
-            && self.book.now().is_some_and(|orders| orders.halt == Some(job))
-        {}
+        self.await_end_of_rest(job);
         Stopped::Orders
     }
 
-    /// The order to rest was taken back.
+    fn set_down(&mut self, down: bool) -> Result<(), String> {
+        self.kept
+            .set_down(down)
+            .map_err(|error| format!("the agent's state could not be kept: {error}"))
+    }
+
+    /// Says why, and waits for the order to be taken back.
+    fn cannot_rest(&mut self, job: [u8; 16], error: String) -> Stopped {
+        self.board.change().halt = Some(Halt {
+            job,
+            point: None,
+            error: Some(error),
+        });
+        self.board.tell_at_once();
+        self.await_end_of_rest(job);
+        Stopped::Orders
+    }
+
+    fn await_end_of_rest(&self, job: [u8; 16]) {
+        let is_over = |orders: &Orders| orders.halt != Some(job);
+        while self
+            .book
+            .wait(Instant::now() + Duration::from_secs(3600), is_over)
+            && self.book.now().is_some_and(|orders| !is_over(&orders))
+        {}
+    }
+
+    /// The machine was failed over: loud words, and hooks that keep its workload down. One that is at rest for it has no
+    /// workload, and its file systems would not let a hook write.
+    fn keep_down(&mut self, reason: &str) {
+        self.settings
+            .fence
+            .shout(&format!("this machine is fenced. {reason}"));
+        if self.held.is_frozen() {
+            return;
+        }
+        let called = self
+            .set_down(true)
+            .and_then(|()| self.settings.fence.call(Word::Fenced, "failed over"));
+        match called {
+            Ok(_) => self.board.over(&["FenceHookFailed"]),
+            Err(error) => self.board.trouble(
+                "FenceHookFailed",
+                true,
+                format!("the workload may be up on this fenced machine: {error}"),
+                "a hook in the fence folder failed, or may not be run",
+                "bring the workload down by hand, then mend the hook",
+            ),
+        }
+    }
+
+    /// Until the orders change. What is written meanwhile is on no other side: it is told.
+    fn keep_still(&self, orders: &Orders) {
+        let mut watch = orders
+            .fenced
+            .as_ref()
+            .filter(|_| !self.held.is_frozen())
+            .and_then(|_| fence::Watch::new(self.tracked_disks(orders)?));
+        let nap = if watch.is_some() {
+            STILL_LOOK
+        } else {
+            Duration::from_secs(3600)
+        };
+        loop {
+            let end = Instant::now() + nap;
+            self.book.wait_for_change(orders, end);
+            if Instant::now() < end {
+                return;
+            }
+            let Some(bytes) = watch.as_mut().and_then(fence::Watch::look) else {
+                continue;
+            };
+            let at = jiff::Timestamp::from_nanosecond(i128::from(self.book.clock().now()));
+            self.board.trouble(
+                "SplitBrain",
+                true,
+                format!(
+                    "this machine is written to although it runs at the target: {bytes} bytes since it was fenced, last seen at {}",
+                    at.map_or_else(|_| "?".to_owned(), |at| at.strftime("%FT%TZ").to_string())
+                ),
+                "its workload was started here, or users still reach it",
+                "bring the workload down here now: what is written here is on no other side and is overwritten when the machine comes home",
+            );
+        }
+    }
+
+    /// The disks, where all of them are tracked by maps that were there before.
+    fn tracked_disks(&self, orders: &Orders) -> Option<Vec<ProtectedDisk>> {
+        let open = |(id, stable_id, _): &(DiskId, String, u64)| {
+            open_disk(&inventory::find(stable_id, &self.only)?, *id).ok()
+        };
+        orders.disks.iter().map(open).collect()
+    }
+
+    /// It is the machine, and no order keeps it at rest.
     fn go_on(&mut self) {
         if std::mem::take(&mut self.held).is_frozen() {
             tracing::info!("the file systems are thawed: the machine goes on");
         }
         self.board.change().halt = None;
+        if !self.kept.is_down() {
+            return;
+        }
+        let called = self.settings.fence.call(Word::Start, "it is the machine again");
+        if let Err(error) = called.and_then(|_| self.set_down(false)) {
+            self.board.trouble(
+                "FenceHookFailed",
+                true,
+                format!("the workload of this machine may be down: {error}"),
+                "a hook in the fence folder failed, or may not be run",
+                "bring the workload up by hand, then mend the hook and restart the agent",
+            );
+        } else {
+            self.board.over(&["FenceHookFailed"]);
+        }
     }
 
     /// `counts`: what is shipped are changes, not a first copy or a comparison. `why`: to be app-consistent.

@@ -4,6 +4,7 @@ mod clock;
 pub mod cycle;
 pub mod daemon;
 pub mod doctor;
+pub mod fence;
 pub mod freeze;
 mod heartbeat;
 pub mod identity;

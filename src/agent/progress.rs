@@ -22,6 +22,8 @@ struct State {
     app_consistent_unix_nanos: Option<i64>,
     /// The last order for an app-consistent point that was acted on.
     app_sync: u64,
+    /// The workload was brought down by hooks, and is to be brought up when the machine may go on.
+    down: bool,
 }
 
 impl Kept {
@@ -59,6 +61,15 @@ impl Kept {
 
     pub fn set_resynchronized(&mut self, request: u64) -> io::Result<()> {
         self.state.resynchronized = request;
+        self.save()
+    }
+
+    pub fn is_down(&self) -> bool {
+        self.state.down
+    }
+
+    pub fn set_down(&mut self, down: bool) -> io::Result<()> {
+        self.state.down = down;
         self.save()
     }
 

@@ -3,6 +3,7 @@ use super::model::{JobView, Named, Page, Paging, Time};
 use super::problem::ApiError;
 use super::{ApiState, items};
 use crate::block::MachineId;
+use crate::recovery::plan::PlanJournal;
 use crate::vault::{Change, DEFAULT_VAULT, Event, EventFilter, Severity};
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -247,6 +248,13 @@ fn told(state: &ApiState, change: &Change) -> Result<Sse, ApiError> {
                 _ => Ok(gone),
             }
         }
+        "planRun" => match uuid::Uuid::parse_str(&change.object)
+            .ok()
+            .map(|id| state.vault.plan_run(crate::recovery::JobId(id)))
+        {
+            Some(Ok(run)) => serde_json::to_value(super::plan_runs::PlanRunView::from(run)),
+            _ => Ok(gone),
+        },
         // Machines and policies: the view asks for what it shows.
         _ => Ok(serde_json::json!({ "id": change.object })),
     };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{Read, Seek, SeekFrom};
 
 /// The words of the reference model, however they are written (`LatestProcessed`, `latest-processed`), or a point's id.
-fn point_choice(text: &str) -> Result<PointChoice, ApiError> {
+pub(super) fn point_choice(text: &str) -> Result<PointChoice, ApiError> {
     let word: String = text
         .chars()
         .filter(|letter| letter.is_ascii_alphanumeric())

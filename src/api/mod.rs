@@ -22,6 +22,8 @@ mod maintenance;
 mod metrics;
 mod model;
 mod networks;
+mod plan_runs;
+mod plans;
 mod points;
 mod policies;
 mod precondition;
@@ -43,6 +45,7 @@ pub use site::{ServerAlarm, ServerFacts, Site, SiteError, WayIn};
 
 use crate::block::MachineId;
 use crate::recovery::Runner;
+use crate::recovery::plan::Engine;
 use crate::replica::Store;
 use crate::vault::{PointMark, Vault};
 use axum::Router;
@@ -96,6 +99,7 @@ pub struct RequestId(pub String);
 pub struct ApiState {
     pub vault: Vault,
     pub runner: Runner,
+    pub plans: Engine,
     pub store: Store,
     pub site: Arc<dyn Site>,
     /// Ends live views, so that a stop of the server does not wait for them.
@@ -112,6 +116,7 @@ impl ApiState {
     pub fn new(
         vault: Vault,
         runner: Runner,
+        plans: Engine,
         store: Store,
         site: Arc<dyn Site>,
         shutdown: CancellationToken,
@@ -129,6 +134,7 @@ impl ApiState {
         Self {
             vault,
             runner,
+            plans,
             store,
             site,
             shutdown,
@@ -201,7 +207,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Networks"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
+        (name = "Policies"), (name = "Networks"), (name = "Recovery plans"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -255,6 +261,24 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(failover::target_machine))
         .routes(routes!(failover::screenshot))
         .routes(routes!(failover::serial_log))
+        .routes(routes!(plans::list, plans::create))
+        .routes(routes!(plans::show, plans::update, plans::remove))
+        .routes(routes!(plans::checks))
+        .routes(routes!(plans::scripts))
+        .routes(routes!(plan_runs::test_failover))
+        .routes(routes!(plan_runs::test_failover_cleanup))
+        .routes(routes!(plan_runs::unplanned_failover))
+        .routes(routes!(plan_runs::planned_failover))
+        .routes(routes!(plan_runs::commit))
+        .routes(routes!(plan_runs::cancel_failover))
+        .routes(routes!(plan_runs::reprotect))
+        .routes(routes!(plan_runs::failback))
+        .routes(routes!(plan_runs::list))
+        .routes(routes!(plan_runs::show))
+        .routes(routes!(plan_runs::stop))
+        .routes(routes!(plan_runs::resume))
+        .routes(routes!(plan_runs::skip))
+        .routes(routes!(plan_runs::cancel))
         .routes(routes!(networks::list, networks::create))
         .routes(routes!(networks::show, networks::update, networks::remove))
         .routes(routes!(networks::mappings, networks::map))

@@ -3,6 +3,7 @@ use super::failure::Failure;
 use super::size;
 use super::store::say;
 use crate::agent::daemon::{self, AgentSettings};
+use crate::agent::fence::{self, Fence};
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::join::{self, JoinError, JoinSpec};
 use crate::agent::status::Status;
@@ -103,6 +104,13 @@ pub struct RunArgs {
     freeze_deadline: u64,
     #[command(flatten)]
     hooks: super::quiesce::HookArgs,
+    /// Folder of the hooks that keep the workload down on a machine that was failed over, and bring it up again
+    #[arg(long, value_name = "FOLDER", env = "LIFEBOAT_FENCE_DIR", default_value = fence::DEFAULT_FOLDER)]
+    fence_dir: PathBuf,
+    /// Seconds that each call of such a hook may take
+    #[arg(long, value_name = "SECONDS", env = "LIFEBOAT_FENCE_TIMEOUT", default_value_t = fence::DEFAULT_TIMEOUT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    fence_timeout: u64,
     /// Seconds within which the server must have answered an updated agent; else the previous executable comes back
     #[arg(long, default_value_t = 120, hide = true)]
     update_deadline: u64,
@@ -382,11 +390,15 @@ fn run_agent(args: &RunArgs) -> Result<(), Failure> {
         signalled.cancel();
     });
     let quiesce = args.hooks.settings(&state);
+    let mut fence = Fence::new(identity.name.clone());
+    fence.folder = std::path::absolute(&args.fence_dir).unwrap_or_else(|_| args.fence_dir.clone());
+    fence.timeout = Duration::from_secs(args.fence_timeout);
     let settings = AgentSettings {
         state,
         program,
         freeze_deadline: Duration::from_millis(args.freeze_deadline),
         quiesce,
+        fence,
     };
     tracing::info!(name = %identity.name, server = %identity.server, "agent started");
     crate::rt::supervisor::notify("READY=1");

@@ -16,6 +16,7 @@ mod login;
 mod machine;
 mod maintenance;
 mod network;
+mod plan;
 mod policy;
 mod protect;
 mod receive;
@@ -81,6 +82,8 @@ enum Command {
     Capacity(capacity::CapacityArgs),
     /// Replication policies
     Policy(policy::PolicyArgs),
+    /// Recovery plans: machines in groups, with what is done before and after; tests and failovers of all of them
+    Plan(plan::PlanArgs),
     /// Networks of the target site, and which of them stand for those of the source
     Network(network::NetworkArgs),
     /// Policies, users and replicated items as a file says
@@ -153,6 +156,7 @@ pub fn run() -> u8 {
         Command::Alert(args) => alert::run(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Network(args) => network::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Vaults(args) => vaults::run(&args),

@@ -37,6 +37,9 @@ pub struct ServeArgs {
     /// Show /metrics without a login to whoever reaches the HTTPS port
     #[arg(long, env = "LIFEBOAT_METRICS_PUBLIC")]
     metrics_public: bool,
+    /// Folder of the scripts that recovery plans may use [default: plan-scripts in the data folder]
+    #[arg(long, value_name = "DIR", env = "LIFEBOAT_PLAN_SCRIPTS")]
+    plan_scripts: Option<PathBuf>,
     /// One line of JSON on standard output when the server is ready: addresses, fingerprint, where the passphrase is
     #[arg(long)]
     json: bool,
@@ -97,6 +100,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     settings.rebuild = args.rebuild_from_store;
     settings.heartbeat = Duration::from_secs(args.heartbeat);
     settings.metrics_public = args.metrics_public;
+    if let Some(folder) = &args.plan_scripts {
+        settings.plan_scripts = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+    }
     if args.names.is_empty() {
         settings.names = own_names();
     } else {

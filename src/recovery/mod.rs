@@ -10,13 +10,14 @@ mod error;
 mod execute;
 pub mod job;
 mod line;
+pub mod plan;
 mod points;
 mod request;
 mod runner;
 pub mod state;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod watch;
 
 pub use error::{RecoveryError, Refusal};

@@ -399,6 +399,14 @@ impl Runner {
         self.submit_again(machine, request, user, order)
     }
 
+    pub fn item(&self, machine: MachineId) -> Result<Item, RecoveryError> {
+        Ok(self.0.parts.journal.item(machine)?)
+    }
+
+    pub fn job(&self, job: JobId) -> Result<Job, RecoveryError> {
+        Ok(self.0.parts.journal.job(job)?)
+    }
+
     /// The machine that a failover would start now, and nothing else is done.
     pub fn preview(
         &self,
@@ -448,7 +456,7 @@ impl Runner {
                 points::choose(&self.0.parts.store.points(machine)?, &item.disks, choice)?;
             }
             let id = order.id.unwrap_or_else(JobId::new);
-            let mut job = self.job(id, &item, request.clone(), user, created, &order)?;
+            let mut job = self.new_job(id, &item, request.clone(), user, created, &order)?;
             job.restart_of = order.restart_of;
             // Admission knows the states; that the drawing knows them too is what its test checks.
             changes::at_submission(&request)
@@ -473,7 +481,7 @@ impl Runner {
         Err(JournalError::Conflict.into())
     }
 
-    fn job(
+    fn new_job(
         &self,
         id: JobId,
         item: &Item,

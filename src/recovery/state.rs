@@ -402,6 +402,18 @@ impl Item {
         self.active_location == ActiveLocation::Recovery || self.protection.is_fenced()
     }
 
+    /// It came home by a failback: it may run there, and is replicated again when it is reprotected.
+    pub fn is_home(&self) -> bool {
+        use ProtectionState as S;
+        let going_back = matches!(
+            self.protection,
+            S::CancelFailoverInProgress | S::CancelFailoverFailed
+        );
+        let came = self.reprotect.is_some() && !going_back;
+        self.active_location == ActiveLocation::Primary
+            && (came || self.protection == S::CommitFailoverCompleted)
+    }
+
     /// Protected, in the direction from the source to the target.
     pub fn is_protected_at_home(&self) -> bool {
         self.active_location == ActiveLocation::Primary && self.protection == ProtectionState::Protected

@@ -59,6 +59,16 @@ pub struct MachineSpec {
     pub nics: Vec<Nic>,
 }
 
+impl MachineSpec {
+    /// Hardware address of a NIC by its place.
+    pub fn mac(&self, place: usize) -> String {
+        match self.nics.get(place).and_then(|nic| nic.mac.clone()) {
+            Some(mac) => mac,
+            None => qemu::made_up_mac(&self.name, place),
+        }
+    }
+}
+
 /// A disk as the NBD server in this host offers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,7 +1,7 @@
 //! Machines that joined: their names, certificates, heartbeats, and what each is to do.
 use super::{Vault, VaultError, id_column, items, vault_id};
 use crate::block::{DiskId, MachineId, PointId};
-use crate::recovery::{ActiveLocation, Item, JobId, JobKind, ProtectionState, TaskState};
+use crate::recovery::{Item, JobId, JobKind, ProtectionState, TaskState};
 use crate::rt::now_unix_nanos;
 use crate::wire::facts::Inventory;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -693,13 +693,8 @@ fn disks_registered(transaction: &Transaction<'_>, machine: MachineId) -> Result
 }
 
 fn fenced(item: &Item) -> Option<String> {
-    item.source_is_fenced().then(|| {
-        if item.active_location == ActiveLocation::Primary && item.reprotect.is_some() {
-            return format!(
-                "{} came home from the target site. It may run here; it is replicated again when it is reprotected.",
-                item.name
-            );
-        }
+    let away = item.source_is_fenced() && !item.is_home();
+    away.then(|| {
         let target = item
             .failover
             .as_ref()

@@ -373,6 +373,14 @@ impl Vault {
                 .query_map(params![vault, known.name], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             users.extend(machines.into_iter().map(|machine| format!("the target settings of {machine}")));
+            let plans: Vec<String> = transaction
+                .prepare(
+                    "SELECT name FROM plans WHERE vault = ?1 AND json_extract(body, '$.testNetwork') = ?2 COLLATE NOCASE
+                     ORDER BY name LIMIT 10",
+                )?
+                .query_map(params![vault, known.name], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            users.extend(plans.into_iter().map(|plan| format!("the recovery plan {plan}")));
             if !users.is_empty() {
                 return Err(VaultError::refused(
                     "NetworkInUse",

@@ -26,6 +26,18 @@ impl Vault {
         user: &str,
         restart_of: Option<JobId>,
     ) -> Result<JobId, VaultError> {
+        self.reprotect_as(JobId::new(), id, receiver, user, restart_of)
+    }
+
+    /// As [`Self::reprotect`], as a job whose id was written down before.
+    pub fn reprotect_as(
+        &self,
+        job_id: JobId,
+        id: MachineId,
+        receiver: Option<MachineId>,
+        user: &str,
+        restart_of: Option<JobId>,
+    ) -> Result<JobId, VaultError> {
         self.write(|transaction| {
             let row = item(transaction, id)?.ok_or_else(|| unknown_machine(id))?;
             let mut changed = row.item;
@@ -77,6 +89,7 @@ impl Vault {
             };
             put_item(transaction, &changed).map_err(from_journal)?;
             let mut job = new_job(JobKind::Reprotect, id, user, tasks, parameters);
+            job.id = job_id;
             job.restart_of = restart_of;
             put_job(transaction, &job, &name).map_err(from_journal)?;
             Ok(job.id)

@@ -140,6 +140,8 @@ impl Vault {
                 "DELETE FROM certificates WHERE machine IN (SELECT id FROM machines WHERE vault = ?1)",
                 "DELETE FROM machines WHERE vault = ?1",
                 "DELETE FROM policies WHERE vault = ?1",
+                "DELETE FROM plan_runs WHERE vault = ?1",
+                "DELETE FROM plans WHERE vault = ?1",
                 "DELETE FROM network_mappings WHERE vault = ?1",
                 "DELETE FROM networks WHERE vault = ?1",
                 "DELETE FROM events WHERE vault = ?1",

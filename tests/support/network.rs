@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses a part
 use super::Mounted;
 use lifeboat::agent::daemon::{self, AgentSettings};
+use lifeboat::agent::fence::Fence;
 use lifeboat::agent::identity::Identity;
 use lifeboat::agent::join::{JoinError, JoinSpec, join};
 use lifeboat::agent::quiesce::Quiesce;
@@ -124,6 +125,12 @@ impl Site {
                 machine: name.to_owned(),
                 timeout: Duration::from_secs(20),
                 hold: Duration::from_secs(20),
+            },
+            fence: Fence {
+                folder: self.folder.path().join(format!("fence-{name}.d")),
+                timeout: Duration::from_secs(20),
+                machine: name.to_owned(),
+                console: None,
             },
         };
         let identity = Identity::load(&settings.state).unwrap();

@@ -5,6 +5,7 @@ use lifeboat::api::client::{Address, Client, ClientError, Trust};
 use lifeboat::api::{self, ApiState, ServerFacts, Site, SiteError, WayIn};
 use lifeboat::block::{Consistency, DiskId, FrameBuilder, MachineId, PointId};
 use lifeboat::process_server::Backlog;
+use lifeboat::recovery::plan::{Engine, EngineParts};
 use lifeboat::recovery::{JobId, JobState, Journal, Parts, ProtectionState, Runner, Source, TaskState};
 use lifeboat::replica::{DiskSpec, PointSpec, Store, VaultKey};
 use lifeboat::rt::{Fact, Report, now_unix_nanos};
@@ -246,6 +247,7 @@ pub struct TestServer {
     pub vault: Vault,
     pub store: Store,
     pub runner: Runner,
+    pub plans: Engine,
     pub compute: Arc<TestCompute>,
     pub site: Arc<TestSite>,
     pub once: String,
@@ -271,11 +273,17 @@ impl TestServer {
             source: Arc::new(TestSource),
             report: Arc::new(vault.clone()),
         });
+        let plans = Engine::new(EngineParts {
+            runner: runner.clone(),
+            journal: Arc::new(vault.clone()),
+            scripts: folder.path().join("plan-scripts"),
+        });
         let site = Arc::new(TestSite::default());
         let shutdown = CancellationToken::new();
         let state = ApiState::new(
             vault.clone(),
             runner.clone(),
+            plans.clone(),
             store.clone(),
             site.clone(),
             shutdown.clone(),
@@ -320,6 +328,7 @@ impl TestServer {
             vault,
             store,
             runner,
+            plans,
             compute,
             site,
             once,

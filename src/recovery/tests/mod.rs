@@ -6,6 +6,7 @@ mod qemu;
 mod stories;
 
 use super::job::*;
+use super::plan::{PlanJournal, PlanRun};
 use super::runner::Limits;
 use super::*;
 use crate::block::{BLOCK_BYTES, Consistency, DiskId, FrameBuilder, MachineId, PointId};
@@ -90,6 +91,9 @@ type Hook = Box<dyn Fn(&Job) + Send>;
 struct Kept {
     items: HashMap<MachineId, Item>,
     jobs: BTreeMap<JobId, Job>,
+    runs: BTreeMap<JobId, PlanRun>,
+    run_records: usize,
+    run_cut: Option<(usize, Cut)>,
     records: usize,
     cut: Option<(usize, Cut)>,
     dead: bool,
@@ -127,6 +131,26 @@ impl Memory {
         let mut kept = self.kept();
         kept.dead = false;
         kept.cut = None;
+        kept.run_cut = None;
+    }
+
+    /// As `cut`, of the records of plans' runs.
+    pub fn cut_run(&self, record: usize, cut: Cut) {
+        let mut kept = self.kept();
+        kept.run_cut = Some((kept.run_records + record, cut));
+    }
+
+    /// Jobs of a kind that were ever made for a machine.
+    pub fn jobs_of(&self, machine: MachineId, kind: JobKind) -> usize {
+        let kept = self.kept();
+        kept.jobs
+            .values()
+            .filter(|job| job.machine == machine && job.kind == kind)
+            .count()
+    }
+
+    pub fn add(&self, item: Item) {
+        self.kept().items.insert(item.machine, item);
     }
 
     pub fn is_dead(&self) -> bool {
@@ -218,6 +242,56 @@ impl Journal for Memory {
         }
         kept.jobs.insert(job.id, job.clone());
         if cut.is_some() { Err(dead()) } else { Ok(()) }
+    }
+}
+
+impl PlanJournal for Memory {
+    fn plan_run(&self, run: JobId) -> Result<PlanRun, JournalError> {
+        self.alive()?
+            .runs
+            .get(&run)
+            .cloned()
+            .ok_or(JournalError::NoJob(run))
+    }
+
+    fn open_plan_runs(&self) -> Result<Vec<PlanRun>, JournalError> {
+        let kept = self.alive()?;
+        Ok(kept
+            .runs
+            .values()
+            .filter(|run| !run.state.is_over())
+            .cloned()
+            .collect())
+    }
+
+    fn record_plan_run(&self, run: &PlanRun) -> Result<(), JournalError> {
+        let mut kept = self.alive()?;
+        kept.run_records += 1;
+        let cut = kept.run_cut.filter(|(at, _)| *at == kept.run_records);
+        kept.dead = cut.is_some();
+        if kept.dead {
+            self.died.notify_all();
+        }
+        if cut.is_some_and(|(_, cut)| cut == Cut::Before) {
+            return Err(dead());
+        }
+        let known = kept.runs.get(&run.id);
+        if known.is_some_and(|known| known.revision != run.revision || known.state.is_over()) {
+            return Err(JournalError::Conflict);
+        }
+        let mut stored = run.clone();
+        stored.revision += 1;
+        kept.runs.insert(run.id, stored);
+        if cut.is_some() { Err(dead()) } else { Ok(()) }
+    }
+
+    /// The vault's part; `tests/plans.rs` sees it.
+    fn reprotect(&self, _: JobId, machine: MachineId, _: &str) -> Result<(), RecoveryError> {
+        Err(JournalError::NoItem(machine).into())
+    }
+
+    fn cancel_reprotect(&self, job: JobId) -> Result<(), RecoveryError> {
+        Err(JournalError::NoJob(job).into())
     }
 }
 

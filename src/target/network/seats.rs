@@ -59,6 +59,13 @@ pub struct Addresses {
     pub leases: BTreeMap<Mac, Lease>,
 }
 
+impl Addresses {
+    /// The address of a NIC.
+    pub fn of(&self, text: &str) -> Option<Ipv4Addr> {
+        Some(self.leases.get(&mac(text)?)?.cidr.address)
+    }
+}
+
 /// Addresses of all who sit in one network.
 pub fn addresses(all: &[Seats]) -> Addresses {
     let segment = all.first().map(|first| first.segment.clone()).unwrap_or_default();

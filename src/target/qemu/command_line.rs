@@ -176,7 +176,7 @@ fn disks(spec: &MachineSpec, add: &mut impl FnMut(&str, String)) {
 }
 
 /// The same machine has the same address at every start. Locally administered.
-pub(super) fn made_up_mac(name: &str, place: usize) -> String {
+pub(in crate::target) fn made_up_mac(name: &str, place: usize) -> String {
     let hash = blake3::hash(format!("{name}/{place}").as_bytes());
     let hash = hash.as_bytes();
     format!(

@@ -11,9 +11,10 @@ mod record;
 mod serial;
 
 pub use command_line::Accelerator;
+pub(super) use command_line::made_up_mac;
 
 use super::network::{IsolatedNetwork, Seat, Seats, tap_on_host_bridge};
-use super::{Compute, Forward, MachineSpec, MachineStatus, Network, Nic, Power, Stop, TargetError};
+use super::{Compute, Forward, MachineSpec, MachineStatus, Network, Power, Stop, TargetError};
 use crate::wire::facts::Firmware;
 use command_line::{NicPlan, Plan};
 use process::Process;
@@ -180,12 +181,6 @@ fn isolated_networks(spec: &MachineSpec) -> impl Iterator<Item = &str> {
     })
 }
 
-fn mac_of(spec: &MachineSpec, place: usize, nic: &Nic) -> String {
-    nic.mac
-        .clone()
-        .unwrap_or_else(|| command_line::made_up_mac(&spec.name, place))
-}
-
 /// The NICs that a machine has in an isolated network.
 fn seats(spec: &MachineSpec, network: &str) -> Seats {
     let mut seats = Seats {
@@ -198,7 +193,7 @@ fn seats(spec: &MachineSpec, network: &str) -> Seats {
         {
             seats.segment = segment.clone();
             seats.seats.push(Seat {
-                mac: mac_of(spec, place, nic),
+                mac: spec.mac(place),
                 address: nic.address.clone(),
             });
         }
@@ -234,7 +229,7 @@ fn plan_nics(spec: &MachineSpec, forwards: &[Forward]) -> Result<(Vec<NicPlan>, 
     let (mut plans, mut taps) = (Vec::new(), Vec::new());
     let mut left = forwards;
     for (place, nic) in spec.nics.iter().enumerate() {
-        let mac = mac_of(spec, place, nic);
+        let mac = spec.mac(place);
         let tap = match &nic.network {
             Network::User { forwards } | Network::IsolatedUser { forwards } => {
                 let (own, rest) = left.split_at(forwards.len().min(left.len()));

@@ -514,6 +514,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/maintenance-windows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Maintenance windows, the newest first. */
+        get: operations["listMaintenanceWindows"];
+        put?: never;
+        /** Plans a maintenance window: of a machine or of all of the vault. What is still wrong at its end is told then. */
+        post: operations["createMaintenanceWindow"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/maintenance-windows/{window}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends a maintenance window now; one that has not begun is removed. */
+        delete: operations["removeMaintenanceWindow"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/network-mappings": {
         parameters: {
             query?: never;
@@ -603,6 +638,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/plan-scripts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Scripts that plans may use: executables in one folder of the server, which only its administrator fills. */
+        get: operations["scripts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/policies": {
         parameters: {
             query?: never;
@@ -635,6 +687,298 @@ export interface paths {
         post?: never;
         /** Removes a policy that no item follows, with its twin. */
         delete: operations["removePolicy"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Recovery plans, by name. */
+        get: operations["listRecoveryPlans"];
+        put?: never;
+        /** Makes a plan. */
+        post: operations["createRecoveryPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One plan, by name or id. */
+        get: operations["showRecoveryPlan"];
+        /** Changes a plan, for runs from now on. What is left out gets the default; the name stays. */
+        put: operations["updateRecoveryPlan"];
+        post?: never;
+        /** Removes a plan; its machines stay as they are. Refused while a run of it is not over. */
+        delete: operations["removeRecoveryPlan"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/cancel-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes the failover of all machines back, before it is committed; what they wrote since is discarded. */
+        post: operations["cancelFailoverOfPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/checks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Checks a plan against the site as it is now. Changes nothing. */
+        get: operations["checks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/commit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Commits the failover of all machines of the plan. */
+        post: operations["commitPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/failback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Brings all machines of the plan home, group by group. */
+        post: operations["failbackOfPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/planned-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Shuts the plan's machines down at the source, group by group, and starts them at the target without loss. */
+        post: operations["plannedFailoverOfPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/reprotect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Replicates all machines of the plan in the other direction from now on. Each is received by itself: `lifeboat agent receive`. */
+        post: operations["reprotectPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Runs of a plan, the newest first. */
+        get: operations["listRuns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/runs/{run}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One run with its steps; `latest` is the newest. */
+        get: operations["showRun"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/runs/{run}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends the run for good. Machines' jobs that can be cancelled are; what was started stays, until it is cleaned up. */
+        post: operations["cancelPlanRun"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/runs/{run}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A run that was stopped goes on; a manual action is done; a failed step is tried again. */
+        post: operations["resumePlanRun"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/runs/{run}/skip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Goes on without a step that waits, has failed, or is an action under way. */
+        post: operations["skipStepOfPlanRun"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/runs/{run}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Nothing new begins; what is under way goes on to its end. Resume lets it go on. */
+        post: operations["stopPlanRun"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/test-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Starts copies of the plan's machines, group by group, in isolated networks that the run's machines share. */
+        post: operations["testFailoverOfPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/test-failover-cleanup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Removes the machines of a test, the last group first. */
+        post: operations["testFailoverCleanupOfPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/recovery-plans/{plan}/unplanned-failover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Starts the plan's machines at the target for real, group by group, and fences their sources. */
+        post: operations["unplannedFailoverOfPlan"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1357,6 +1701,8 @@ export interface components {
             user?: string | null;
         };
         AlertSettings: {
+            /** @description HH:MM in the server's time zone; null: no daily summary. */
+            dailySummaryAt?: string | null;
             /**
              * Format: int32
              * @description News is collected this long and sent as one message.
@@ -1365,6 +1711,7 @@ export interface components {
             email?: components["schemas"]["AlertEmail"] | null;
             /** @description What is milder is in the events only. */
             leastSeverity: components["schemas"]["AlertSeverity"];
+            quietHours?: components["schemas"]["QuietHours"] | null;
             /**
              * Format: int64
              * @description The ETag.
@@ -1374,6 +1721,8 @@ export interface components {
         };
         /** @description All of the settings; what is left out has the default, and channels that are left out are removed. */
         AlertSettingsRequest: {
+            /** @description HH:MM in the server's time zone. Sent once a day from then on. */
+            dailySummaryAt?: string | null;
             /**
              * Format: int32
              * @description Default 60.
@@ -1381,6 +1730,7 @@ export interface components {
             digestSeconds?: number | null;
             email?: components["schemas"]["AlertEmailRequest"] | null;
             leastSeverity?: components["schemas"]["AlertSeverity"] | null;
+            quietHours?: components["schemas"]["QuietHours"] | null;
             webhooks?: components["schemas"]["AlertWebhookRequest"][];
         };
         /** @enum {string} */
@@ -1530,6 +1880,19 @@ export interface components {
             /** @description 1 to 32 letters, digits, hyphens and underscores. */
             name: string;
         };
+        CreatePlanRequest: {
+            /** @description When a test of the plan was cleaned up. */
+            afterCleanup?: components["schemas"]["PlanAction"][];
+            /** @description One after the other. */
+            groups?: components["schemas"]["PlanGroup"][];
+            /** @description 1 to 63 letters, digits, hyphens, underscores and full stops. */
+            name: string;
+            /** @description When a failover of the plan has failed. */
+            onFailure?: components["schemas"]["PlanAction"][];
+            onMachineFailure?: components["schemas"]["OnMachineFailure"];
+            /** @description Isolated network of the vault, in which all machines of a test meet; left out: each machine's own test network. */
+            testNetwork?: string | null;
+        };
         CreatePointRequest: {
             /**
              * @description Bring applications to rest first, by the hooks on the machine. Where that fails, a crash-consistent point is made and
@@ -1622,6 +1985,8 @@ export interface components {
             /** @description Information, Warning, Critical */
             severity: string;
         };
+        /** @enum {string} */
+        FailoverDirection: "primaryToRecovery" | "recoveryToPrimary";
         /** @description What a failover would start now. */
         FailoverPreview: {
             /** Format: int32 */
@@ -1632,6 +1997,8 @@ export interface components {
             memoryBytes: number;
             nics: components["schemas"]["NicPreview"][];
         };
+        /** @enum {string} */
+        FailoverType: "test" | "planned" | "unplanned";
         FailoverView: {
             job: string;
             /** @description Name at the target. */
@@ -1849,6 +2216,17 @@ export interface components {
             mac: string;
             name: string;
         };
+        MaintenanceWindow: {
+            beginsAt: components["schemas"]["Time"];
+            endsAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            machine?: components["schemas"]["Named"] | null;
+            madeBy: string;
+            note: string;
+            /** @description Planned, On, Over */
+            state: string;
+        };
         MapRequest: {
             /** @description Also for machines that are replicated already. Default false: only for those that will be. */
             applyToItems?: boolean;
@@ -1958,6 +2336,8 @@ export interface components {
             mac?: string | null;
             network: components["schemas"]["NetworkView"];
         };
+        /** @enum {string} */
+        OnMachineFailure: "stop" | "goOn" | "ask";
         OneTimePassword: {
             /** @description Shown this once; must be changed at the first login. */
             oneTimePassword: string;
@@ -2134,6 +2514,21 @@ export interface components {
             nextCursor?: string | null;
         };
         /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_MaintenanceWindow: {
+            items: {
+                beginsAt: components["schemas"]["Time"];
+                endsAt: components["schemas"]["Time"];
+                /** Format: int64 */
+                id: number;
+                machine?: components["schemas"]["Named"] | null;
+                madeBy: string;
+                note: string;
+                /** @description Planned, On, Over */
+                state: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
         Page_Network: {
             items: {
                 bridge?: string | null;
@@ -2167,6 +2562,36 @@ export interface components {
             nextCursor?: string | null;
         };
         /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_PlanRun: {
+            items: {
+                /** @description stop, resume, skip, cancel */
+                allowedActions: string[];
+                cancelledBy?: string | null;
+                createdAt: components["schemas"]["Time"];
+                endedAt?: components["schemas"]["Time"] | null;
+                error?: components["schemas"]["Reason"] | null;
+                id: string;
+                notes: string;
+                operation: string;
+                plan: components["schemas"]["Named"];
+                recoveryPoint?: string | null;
+                /** @description Machines by state, rpoSeconds, rtoSeconds, planRtoSeconds. */
+                result: Record<string, never>;
+                /** @description `operation` in words. */
+                scenario: string;
+                startedAt?: components["schemas"]["Time"] | null;
+                /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
+                state: string;
+                steps: components["schemas"]["PlanRunStep"][];
+                stoppedBy?: string | null;
+                testNetwork?: string | null;
+                user: string;
+                /** @description Why it waits for a person. */
+                waitsFor: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
         Page_Policy: {
             items: {
                 /**
@@ -2194,6 +2619,28 @@ export interface components {
                 revision: number;
                 /** Format: int32 */
                 rpoThresholdSeconds: number;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_RecoveryPlan: {
+            items: {
+                afterCleanup: components["schemas"]["PlanAction"][];
+                groups: components["schemas"]["PlanGroup"][];
+                id: string;
+                lastRun?: components["schemas"]["PlanRun"] | null;
+                lastSuccessfulTestFailoverAt?: components["schemas"]["Time"] | null;
+                /** Format: int64 */
+                machineCount: number;
+                name: string;
+                onFailure: components["schemas"]["PlanAction"][];
+                onMachineFailure: components["schemas"]["OnMachineFailure"];
+                /**
+                 * Format: int64
+                 * @description The ETag.
+                 */
+                revision: number;
+                testNetwork?: string | null;
             }[];
             nextCursor?: string | null;
         };
@@ -2375,6 +2822,182 @@ export interface components {
             /** Format: password */
             newPassword: string;
         };
+        /** @description The answer to an order that a run of a plan carries out. */
+        PlanAccepted: {
+            run: components["schemas"]["PlanRun"];
+        };
+        /** @description Which fields are used follows from the kind. */
+        PlanAction: {
+            arguments?: string[];
+            /** @description Empty: both. */
+            directions?: components["schemas"]["FailoverDirection"][];
+            /** @description Empty: all. */
+            failoverTypes?: components["schemas"]["FailoverType"][];
+            /** @description Of a manual action. */
+            instructions?: string | null;
+            kind: components["schemas"]["PlanActionKind"];
+            /** @description Of a command and a probe: a machine of the plan, by name or id. */
+            machine?: string | null;
+            name: string;
+            /** @description Of a probe by HTTP. Default /. */
+            path?: string | null;
+            /** Format: int32 */
+            port?: number | null;
+            /** @description Of a probe: tcp, http, ping */
+            protocol?: string | null;
+            /** @description Of a script and a command: a file of the server's folder of scripts. */
+            script?: string | null;
+            /**
+             * Format: int32
+             * @description Of a delay.
+             */
+            seconds?: number | null;
+            /**
+             * Format: int32
+             * @description Of a probe by HTTP. Default 200 to 399.
+             */
+            status?: number | null;
+            /**
+             * Format: int32
+             * @description Of a script, a command and a probe. Default 300.
+             */
+            timeoutSeconds?: number | null;
+        };
+        /** @enum {string} */
+        PlanActionKind: "script" | "command" | "manual" | "probe" | "delay";
+        /** @description What would go wrong in a test failover now. Empty: nothing that can be known beforehand. */
+        PlanChecks: {
+            problems: components["schemas"]["PlanProblem"][];
+        };
+        PlanCleanupRequest: {
+            /** @description What was seen; kept with the run and with each machine's job. */
+            notes?: string;
+        };
+        PlanFailoverRequest: {
+            /** @description Latest (default), LatestProcessed, LatestAppConsistent, LatestCrashConsistent */
+            recoveryPoint?: string | null;
+        };
+        PlanGroup: {
+            /** @description One after the other, when all machines are up. */
+            after?: components["schemas"]["PlanAction"][];
+            /** @description One after the other, before the machines. */
+            before?: components["schemas"]["PlanAction"][];
+            /** @description By name or id; they are started at once. */
+            machines?: string[];
+            name?: string;
+        };
+        PlanProblem: components["schemas"]["Reason"] & {
+            /** @description Machine or action. */
+            object: string;
+            /** @description Error: it would fail. Warning: it may. */
+            severity: string;
+        };
+        /** @description A run of a recovery plan. */
+        PlanRun: {
+            /** @description stop, resume, skip, cancel */
+            allowedActions: string[];
+            cancelledBy?: string | null;
+            createdAt: components["schemas"]["Time"];
+            endedAt?: components["schemas"]["Time"] | null;
+            error?: components["schemas"]["Reason"] | null;
+            id: string;
+            notes: string;
+            operation: string;
+            plan: components["schemas"]["Named"];
+            recoveryPoint?: string | null;
+            /** @description Machines by state, rpoSeconds, rtoSeconds, planRtoSeconds. */
+            result: Record<string, never>;
+            /** @description `operation` in words. */
+            scenario: string;
+            startedAt?: components["schemas"]["Time"] | null;
+            /** @description NotStarted, InProgress, Succeeded, Failed, Cancelled, Suspended */
+            state: string;
+            steps: components["schemas"]["PlanRunStep"][];
+            stoppedBy?: string | null;
+            testNetwork?: string | null;
+            user: string;
+            /** @description Why it waits for a person. */
+            waitsFor: string;
+        };
+        /** @description A step of a run: a machine, or an action. */
+        PlanRunStep: {
+            /**
+             * Format: int32
+             * @description How often it was begun.
+             */
+            attempt: number;
+            comment: string;
+            /** @description Who resumed or skipped it. */
+            decidedBy?: string | null;
+            earlierJobs: string[];
+            endedAt?: components["schemas"]["Time"] | null;
+            error?: components["schemas"]["Reason"] | null;
+            /**
+             * Format: int32
+             * @description Of the plan, from 0 on; null: of the plan as a whole.
+             */
+            group?: number | null;
+            groupName?: string | null;
+            /** Format: int64 */
+            index: number;
+            /** @description Of a manual action. */
+            instructions?: string | null;
+            /** @description The machine's job. */
+            job?: string | null;
+            /** @description machine, script, command, manual, probe, delay */
+            kind: string;
+            machine?: components["schemas"]["Named"] | null;
+            message: string;
+            name: string;
+            /** @description Before, Machines, After, OnFailure, AfterCleanup */
+            phase: string;
+            /**
+             * Format: double
+             * @description Age of the machine's point when the run began.
+             */
+            rpoSeconds?: number | null;
+            /**
+             * Format: double
+             * @description From the run's begin until the machine was up.
+             */
+            rtoSeconds?: number | null;
+            /** @description skip: a person may go on without it. */
+            skippable: boolean;
+            /**
+             * Format: int32
+             * @description Steps of one stage go on at once.
+             */
+            stage: number;
+            startedAt?: components["schemas"]["Time"] | null;
+            /** @description NotStarted, InProgress, Suspended, Succeeded, Failed, Skipped */
+            state: string;
+        };
+        PlanScripts: {
+            /** @description Folder on the server. */
+            folder: string;
+            /** @description Files in it that a plan may use. */
+            scripts: string[];
+        };
+        PlanTestRequest: {
+            /** @description Latest, LatestProcessed (default), LatestAppConsistent, LatestCrashConsistent */
+            recoveryPoint?: string | null;
+            /** @description Isolated network of the vault in place of the plan's. */
+            testNetwork?: string | null;
+        };
+        /** @description All of a plan but its name. */
+        PlanValues: {
+            /** @description When a test of the plan was cleaned up. */
+            afterCleanup?: components["schemas"]["PlanAction"][];
+            /** @description One after the other. */
+            groups?: components["schemas"]["PlanGroup"][];
+            /** @description Another name; left out: it stays. */
+            name?: string | null;
+            /** @description When a failover of the plan has failed. */
+            onFailure?: components["schemas"]["PlanAction"][];
+            onMachineFailure?: components["schemas"]["OnMachineFailure"];
+            /** @description Isolated network of the vault, in which all machines of a test meet; left out: each machine's own test network. */
+            testNetwork?: string | null;
+        };
         PointRef: {
             /** @description AppConsistent, CrashConsistent, Fuzzy */
             consistency: string;
@@ -2459,12 +3082,38 @@ export interface components {
             /** Format: int64 */
             totalBytes: number;
         };
+        /** @description From when to when only what is critical is sent, in the server's time zone; the rest waits for the end. */
+        QuietHours: {
+            /** @description HH:MM */
+            from: string;
+            /** @description HH:MM; before `from`: on the next day. */
+            to: string;
+        };
         /** @description Why something is not allowed or failed. */
         Reason: {
             code: string;
             message: string;
             possibleCauses: string;
             recommendedAction: string;
+        };
+        /** @description A recovery plan. */
+        RecoveryPlan: {
+            afterCleanup: components["schemas"]["PlanAction"][];
+            groups: components["schemas"]["PlanGroup"][];
+            id: string;
+            lastRun?: components["schemas"]["PlanRun"] | null;
+            lastSuccessfulTestFailoverAt?: components["schemas"]["Time"] | null;
+            /** Format: int64 */
+            machineCount: number;
+            name: string;
+            onFailure: components["schemas"]["PlanAction"][];
+            onMachineFailure: components["schemas"]["OnMachineFailure"];
+            /**
+             * Format: int64
+             * @description The ETag.
+             */
+            revision: number;
+            testNetwork?: string | null;
         };
         RecoveryPoint: {
             /** @description AppConsistent, CrashConsistent, Fuzzy */
@@ -2721,6 +3370,15 @@ export interface components {
             /** @description Machines that are in it. */
             machines: string[];
         };
+        StepDecision: {
+            /** @description What was done or seen; kept with the step. */
+            comment?: string;
+            /**
+             * Format: int64
+             * @description Index of the step; left out: all that wait (resume), the first that can be skipped (skip).
+             */
+            step?: number | null;
+        };
         StoreMachine: {
             id: string;
             name: string;
@@ -2861,6 +3519,14 @@ export interface components {
             mustChangePassword: boolean;
             roles: components["schemas"]["VaultRole"][];
             user: string;
+        };
+        WindowRequest: {
+            beginsAt?: components["schemas"]["Time"] | null;
+            /** @description At most 31 days after the beginning. */
+            endsAt: components["schemas"]["Time"];
+            /** @description Name or id; left out: all of the vault. */
+            machine?: string | null;
+            note?: string;
         };
     };
     responses: never;
@@ -4086,6 +4752,111 @@ export interface operations {
             };
         };
     };
+    listMaintenanceWindows: {
+        parameters: {
+            query?: {
+                /** @description Planned, On, Over */
+                state?: string;
+                /** @description -id (default): the newest first; id, beginsAt, endsAt, state; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_MaintenanceWindow"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createMaintenanceWindow: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WindowRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MaintenanceWindow"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeMaintenanceWindow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                window: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     mappings: {
         parameters: {
             query?: never;
@@ -4390,6 +5161,36 @@ export interface operations {
             };
         };
     };
+    scripts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanScripts"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     listPolicies: {
         parameters: {
             query?: {
@@ -4560,6 +5361,714 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listRecoveryPlans: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description name (default), machineCount; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RecoveryPlan"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createRecoveryPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreatePlanRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecoveryPlan"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showRecoveryPlan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecoveryPlan"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    updateRecoveryPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the plan: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanValues"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecoveryPlan"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeRecoveryPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the plan: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancelFailoverOfPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    checks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanChecks"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    commitPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    failbackOfPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    plannedFailoverOfPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reprotectPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listRuns: {
+        parameters: {
+            query?: {
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_PlanRun"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showRun: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                plan: string;
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanRun"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancelPlanRun: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resumePlanRun: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StepDecision"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    skipStepOfPlanRun: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StepDecision"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stopPlanRun: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    testFailoverOfPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanTestRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    testFailoverCleanupOfPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanCleanupRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    unplannedFailoverOfPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                plan: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanFailoverRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAccepted"];
+                };
             };
             /** @description An error, with what to do about it */
             default: {
