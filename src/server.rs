@@ -117,6 +117,7 @@ pub struct Server {
     /// Of the first administrator, when this start made it.
     pub one_time_password: Option<String>,
     vitals: Arc<VitalsWatch>,
+    backups: Arc<Backups>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -173,6 +174,7 @@ impl Server {
             source: roster.clone(),
             report: roster.clone(),
         });
+        let backups = Arc::new(Backups::of(store.root(), pki.vault_key.clone()));
         let plans = Engine::new(EngineParts {
             runner: runner.clone(),
             journal: Arc::new(vault.clone()),
@@ -180,6 +182,7 @@ impl Server {
         });
         let server = Self {
             vitals,
+            backups,
             runner,
             plans,
             vault,
@@ -196,7 +199,7 @@ impl Server {
         };
         server.tasks.spawn(keep_backups(
             server.vault.clone(),
-            Arc::new(Backups::of(server.store.root(), server.pki.vault_key.clone())),
+            server.backups.clone(),
             server.data_dir.join("vault.db"),
             settings.backup_interval,
             server.stop.clone(),
@@ -252,6 +255,8 @@ impl Server {
                 api_address: self.api_address,
                 names: settings.names.clone(),
                 vitals: self.vitals.clone(),
+                backups: self.backups.clone(),
+                database: self.data_dir.join("vault.db"),
             }),
             self.stop.clone(),
         );
@@ -372,9 +377,28 @@ struct SiteOf {
     api_address: SocketAddr,
     names: Vec<String>,
     vitals: Arc<VitalsWatch>,
+    backups: Arc<Backups>,
+    database: PathBuf,
+}
+
+fn backup_failed(error: crate::vault::BackupError) -> api::SiteError {
+    api::SiteError {
+        what: format!("the backup of the database failed: {error}"),
+        source: Some(Box::new(error)),
+    }
 }
 
 impl api::Site for SiteOf {
+    fn backups(&self) -> Result<Vec<crate::vault::Backup>, api::SiteError> {
+        self.backups.list().map_err(backup_failed)
+    }
+
+    fn back_up(&self) -> Result<crate::vault::Backup, api::SiteError> {
+        self.backups
+            .make(&self.database, "by-hand")
+            .map_err(backup_failed)
+    }
+
     fn servers(&self) -> Vec<api::ServerFacts> {
         let words = |days: Option<i64>| match days {
             Some(days) if days < 30 => {

@@ -399,6 +399,11 @@ fn an_empty_disk_gets_everything_but_zeros() {
     use std::os::unix::fs::MetadataExt;
     let room = std::fs::metadata(&one).unwrap().blocks() * 512;
     assert!(room <= 25 * MIB, "{room} bytes are allocated");
+    let told = home.desk.lock().reports.last().cloned().unwrap();
+    assert_eq!(
+        (told.phase, told.holds(), told.trouble),
+        (ReceivePhase::Stopped, Some(first), None)
+    );
     // The same again: nothing is compared, nothing is copied.
     let ended = home.receive(&[&one], &["--once"]).end();
     assert_eq!(ended.line("done")["copiedBytes"], 0);
@@ -837,4 +842,66 @@ fn the_server_takes_calls_with_limits() {
         let refused = ReceiveClient::new(channel).digests(digests).await.unwrap_err();
         assert_eq!(code(refused).as_deref(), Some("NoCertificate"));
     });
+}
+
+#[test]
+fn an_answer_that_is_lost_at_the_end_is_not_taken_for_a_yes() {
+    let mut home = Home::new(&[2 * MIB]);
+    let first = home.points[0].0;
+    home.start();
+    home.want(first, true);
+    home.desk.lock().loses_the_last_answer = true;
+    let one = home.image("one", &vec![1; 2 << 20]);
+    let ended = home.receive(&[&one], &[]).end();
+    assert_eq!(ended.code, Some(6), "{}", ended.stderr);
+    for words in [
+        "every disk is verified",
+        "answer was lost",
+        "lifeboat machine show",
+    ] {
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    }
+    home.check(first, &[&one]);
+}
+
+/// Figures, not a verdict: `cargo test --release --test receive how_fast -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn how_fast_it_is() {
+    const BYTES: u64 = 1 << 30;
+    let mut home = Home::new(&[BYTES]);
+    home.start();
+    let one = home.folder.path().join("one");
+    std::fs::File::create(&one).unwrap().set_len(BYTES).unwrap();
+    let run = |home: &Home, what: &str, point: PointId, more: &[&str]| {
+        home.want(point, false);
+        let begin = std::time::Instant::now();
+        let ended = home.receive(&[&one], &[&["--once"], more].concat()).end();
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        let holds = ended.line("holds")["seconds"].as_f64().unwrap();
+        let done = ended.line("done");
+        let all = begin.elapsed().as_secs_f64();
+        let rate = |seconds: f64| BYTES as f64 / 1e6 / seconds;
+        println!(
+            "{what}: held after {holds:.2} s ({:.0} MB/s of disk), verified after {:.2} s more ({:.0} MB/s); copied {}, received {}",
+            rate(holds),
+            all - holds,
+            rate(all - holds),
+            done["copiedBytes"],
+            done["receivedBytes"],
+        );
+    };
+    let first = home.points[0].0;
+    run(&home, "empty disk", first, &[]);
+    run(&home, "equal disk, compared", first, &["--compare"]);
+    let next = home.change(2600, 1);
+    home.want(next, false);
+    let begin = std::time::Instant::now();
+    let ended = home.receive(&[&one], &["--once"]).end();
+    println!(
+        "delta of 1 % of the blocks: held after {}, verified after {:.2} s, received {}",
+        ended.line("holds")["seconds"],
+        begin.elapsed().as_secs_f64(),
+        ended.line("done")["receivedBytes"],
+    );
 }

@@ -48,6 +48,9 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/api/v1/whoami", Need::Login),
     ("GET", "/api/v1/vaults", Need::User),
     ("POST", "/api/v1/vaults", Need::Site(Role::Owner)),
+    // The database is that of all vaults.
+    ("GET", "/api/v1/backups", Need::Site(Role::Reader)),
+    ("POST", "/api/v1/backups", Need::Site(Role::Contributor)),
     ("DELETE", "+", Need::Role(Role::Owner)),
     ("GET", "+/servers", Need::Role(Role::Reader)),
     ("GET", "+/store", Need::Role(Role::Reader)),

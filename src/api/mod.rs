@@ -6,6 +6,7 @@
 mod access;
 mod agent_update;
 mod alerts;
+mod backups;
 mod capacity;
 pub mod client;
 mod console;
@@ -222,6 +223,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(session::whoami))
         .routes(routes!(vaults::list, vaults::create))
         .routes(routes!(vaults::remove))
+        .routes(routes!(backups::list, backups::make))
         .routes(routes!(site::servers))
         .routes(routes!(site::store))
         .routes(routes!(site::passphrase))

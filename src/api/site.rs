@@ -6,6 +6,7 @@ use super::model::{Page, Paging, Time};
 use super::problem::ApiError;
 use crate::block::{DiskId, MachineId};
 use crate::process_server::Backlog;
+use crate::vault::Backup;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -104,6 +105,10 @@ pub trait Site: Send + Sync {
     fn backlog(&self, machine: MachineId) -> HashMap<DiskId, Backlog>;
     /// What a machine needs to find this server and to know that it is the right one.
     fn way_in(&self) -> Result<WayIn, SiteError>;
+    /// Backups of the vault's database, the newest first.
+    fn backups(&self) -> Result<Vec<Backup>, SiteError>;
+    /// One more, now.
+    fn back_up(&self) -> Result<Backup, SiteError>;
     /// End of the server's own certificate, Unix seconds.
     fn certificate_ends_unix(&self) -> Option<i64> {
         None

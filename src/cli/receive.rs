@@ -31,7 +31,8 @@ A token is made on the server with: lifeboat server join-token
 It may be started before or after the machine is reprotected; it waits. Interrupted, it goes on where it was when it is run again.
 
 Exit codes: 0 the final point is verified, the machine may start now; 1 failed; 2 usage, or nothing was confirmed;
-3 with --once: the newest point is held and verified, and it is not the final one; 5 no such disk; 6 refused by the server;
+3 with --once: the newest point is held and verified, and it is not the final one; 5 no such disk; 6 refused by the server, or not
+confirmed by it;
 7 the disk cannot be used: in use, too small, replaced, failing, not keeping what is written; 8 the server cannot be reached;
 130 interrupted";
 
@@ -45,8 +46,8 @@ pub struct ReceiveArgs {
     #[arg(long)]
     json: bool,
     /// Name or id of the machine whose replica comes home [default: the one that the server means for this system]
-    #[arg(long, default_value = "")]
-    machine: String,
+    #[arg(long)]
+    machine: Option<String>,
     /// Where a disk goes: NAME_OR_ID=PATH, or PATH alone where it is clear which is meant; once for each disk of the machine
     /// [default: the original disks]
     #[arg(long = "disk", value_name = "NAME_OR_ID=PATH")]
@@ -71,7 +72,10 @@ impl From<ReceiveError> for Failure {
         let code = match &error {
             ReceiveError::Target(TargetError::Missing(_)) => 5,
             ReceiveError::Target(_) | ReceiveError::NotVerified { .. } => 7,
-            ReceiveError::Refused(_) | ReceiveError::OrderChanged(_) | ReceiveError::AlreadyRuns(_) => 6,
+            ReceiveError::Refused(_)
+            | ReceiveError::Unconfirmed(_)
+            | ReceiveError::OrderChanged(_)
+            | ReceiveError::AlreadyRuns(_) => 6,
             ReceiveError::Disks(_) => 2,
             ReceiveError::Identity(_) => 6,
             ReceiveError::Disconnected(_) => 8,
@@ -102,7 +106,7 @@ pub fn run(args: &ReceiveArgs) -> Result<(), Failure> {
     });
     let settings = ReceiveSettings {
         state_dir,
-        machine: args.machine.clone(),
+        machine: args.machine.clone().unwrap_or_default(),
         once: args.once,
         compare: args.compare,
         bytes_per_second: args.limit.map(|limit| limit.0),

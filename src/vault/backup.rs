@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Backups that are kept.
@@ -52,6 +53,8 @@ pub struct Backups {
     folder: PathBuf,
     key: VaultKey,
     keep: usize,
+    /// One at a time: the copy in clear has one name.
+    making: Mutex<()>,
 }
 
 fn failed<'a>(action: &'static str, object: &'a Path) -> impl FnOnce(io::Error) -> BackupError + 'a {
@@ -119,6 +122,7 @@ impl Backups {
             folder: store.join("vault-backups"),
             key,
             keep: BACKUPS_KEPT,
+            making: Mutex::default(),
         }
     }
 
@@ -148,6 +152,7 @@ impl Backups {
 
     /// Durable on return; then the oldest beyond the number to keep are removed.
     pub fn make(&self, database: &Path, reason: &str) -> Result<Backup, BackupError> {
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)

@@ -47,6 +47,8 @@ pub struct Desk {
     /// In place of an order.
     pub refusal: Option<Refused>,
     pub reports: Vec<ReceiveReport>,
+    /// Hears that it is done, goes on, and dies before it answers.
+    pub loses_the_last_answer: bool,
 }
 
 #[derive(Clone, Default)]
@@ -82,7 +84,14 @@ impl Handover for SharedDesk {
     }
 
     fn report(&self, _: MachineId, report: ReceiveReport) -> Result<(), Refused> {
-        self.lock().reports.push(report);
+        let mut desk = self.lock();
+        let is_lost = desk.loses_the_last_answer && report.phase == ReceivePhase::Done;
+        desk.reports.push(report);
+        if is_lost {
+            desk.order = None;
+            drop(desk);
+            panic!("the answer is lost on purpose");
+        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use lifeboat::recovery::{JobId, JobState, Journal, Parts, ProtectionState, Runne
 use lifeboat::replica::{DiskSpec, PointSpec, Store, VaultKey};
 use lifeboat::rt::{Fact, Report, now_unix_nanos};
 use lifeboat::target::{Compute, DiskAttachment, MachineSpec, MachineStatus, Power, Stop, TargetError};
-use lifeboat::vault::{DEFAULT_POLICY, DEFAULT_VAULT, Heartbeat, LiveDisk, Role, Vault};
+use lifeboat::vault::{Backup, DEFAULT_POLICY, DEFAULT_VAULT, Heartbeat, LiveDisk, Role, Vault};
 use lifeboat::wire::facts::{DiskFacts, Inventory};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -190,6 +190,7 @@ pub struct TestSite {
     passphrases: AtomicU64,
     pub nudges: AtomicU64,
     pub revoked: Mutex<Vec<MachineId>>,
+    backups: Mutex<Vec<Backup>>,
 }
 
 impl Site for TestSite {
@@ -231,6 +232,21 @@ impl Site for TestSite {
             data_port: 9443,
             names: vec!["vault.example".to_owned()],
         })
+    }
+
+    fn backups(&self) -> Result<Vec<Backup>, SiteError> {
+        Ok(self.backups.lock().unwrap().clone())
+    }
+
+    fn back_up(&self) -> Result<Backup, SiteError> {
+        let made = Backup {
+            name: "20261125T220000.000Z-by-hand.lbvb".to_owned(),
+            made_unix_nanos: now_unix_nanos(),
+            reason: "by-hand".to_owned(),
+            bytes: 4096,
+        };
+        self.backups.lock().unwrap().insert(0, made.clone());
+        Ok(made)
     }
 
     fn machine_revoked(&self, machine: MachineId) {

@@ -7,7 +7,8 @@ const roles = {};
 for (const [path, operations] of Object.entries(document.paths)) {
   for (const [method, operation] of Object.entries(operations)) {
     const role = operation['x-required-role'];
-    if (role && path.startsWith('/api/v1/vaults/{vault}/')) roles[`${method.toUpperCase()} ${path.replace('/api/v1/vaults/{vault}', '')}`] = role;
+    // Below a vault without the vault's part; what belongs to the site with its whole path.
+    if (['Reader', 'Operator', 'Contributor', 'Owner'].includes(role)) roles[`${method.toUpperCase()} ${path.replace('/api/v1/vaults/{vault}', '')}`] = role;
   }
 }
 // A field with a default may be left out of a request.

@@ -36,6 +36,10 @@ pub enum ReceiveError {
         granules: u64,
         first_offset: u64,
     },
+    #[error(
+        "every disk is verified to be equal to the final point, but the server's answer was lost, and now it says: {0}"
+    )]
+    Unconfirmed(Refused),
     /// Which disk goes where is not clear.
     #[error("{0}")]
     Disks(String),
@@ -97,6 +101,11 @@ impl ReceiveError {
                 "NotVerified",
                 "the disk does not keep what is written to it, or something else writes to it",
                 "do not start the machine from this disk: put in a good one and run the receiver again",
+            ),
+            Self::Unconfirmed(_) => (
+                "Unconfirmed",
+                "the server heard it and went on, or the way home was cancelled at the last moment",
+                "see on the server where the machine is (lifeboat machine show); start it here only if it came home",
             ),
             Self::Disks(_) => (
                 "WhichDisk",

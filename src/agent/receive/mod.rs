@@ -142,7 +142,7 @@ impl Receiver {
 
     /// Which disk goes where; every disk is taken for the receiver alone.
     pub fn plan(&self, order: Order, given: &[Given]) -> Result<Plan, ReceiveError> {
-        Plan::new(&self.settings, order, given)
+        Plan::new(&self.settings, order, given, &self.identity.disks)
     }
 
     /// Follows until the final point is verified (or any, with `once`). Tells the server when it ends otherwise.
@@ -168,9 +168,9 @@ impl Receiver {
         ended.cancel();
         // A report under way ends by its own limit; nothing depends on it.
         drop(background);
-        if let Err(error) = &outcome {
+        if !outcome.as_ref().is_ok_and(|outcome| outcome.is_final) {
             progress.change(|now| now.phase = Some(ReceivePhase::Stopped));
-            reporter.last(error);
+            reporter.last(outcome.as_ref().err());
         }
         outcome
     }
@@ -260,6 +260,10 @@ impl Receiver {
                     Err(error @ ReceiveError::Disconnected(_)) => {
                         known = None;
                         retry.pause(self, &error, observer)?;
+                        continue;
+                    }
+                    Err(ReceiveError::Refused(refused)) if refused.code == OLD_ORDERS && !refused_once => {
+                        (known, refused_once) = (None, true);
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -391,9 +395,16 @@ impl Work<'_> {
 
     /// Makes every disk equal to the point.
     fn bring(&self, plan: &mut Plan, point: PointId, is_final: bool) -> Result<(), ReceiveError> {
+        let ahead: Vec<(u64, u64)> = (0..plan.disks.len())
+            .map(|index| match plan.content(index).step(point) {
+                Step::Compare { from_bytes, .. } => (from_bytes, plan.disks[index].ordered.size_bytes),
+                _ => (0, 0),
+            })
+            .collect();
         self.progress.change(|now| {
-            for disk in &mut now.disks {
-                (disk.done_bytes, disk.total_bytes) = (0, 0);
+            now.verified = None;
+            for (disk, ahead) in now.disks.iter_mut().zip(ahead) {
+                (disk.done_bytes, disk.total_bytes) = ahead;
             }
         });
         for index in 0..plan.disks.len() {
@@ -501,9 +512,36 @@ impl Work<'_> {
         Ok(to)
     }
 
+    /// Until the server has heard it: the disks need not be read once more because an answer was lost.
+    fn tell_verified(&self) -> Result<(), ReceiveError> {
+        let mut may_be_heard = false;
+        loop {
+            match self.reporter.now() {
+                Err(ReceiveError::Disconnected(_)) => may_be_heard = true,
+                Err(ReceiveError::Refused(refused)) if may_be_heard => {
+                    return Err(ReceiveError::Unconfirmed(refused));
+                }
+                told => return told,
+            }
+            let pause = tokio::time::Duration::from_millis(500);
+            let stopped = self
+                .client
+                .runtime()
+                .block_on(async { tokio::time::timeout(pause, self.stop.cancelled()).await });
+            if stopped.is_ok() {
+                return Err(ReceiveError::Cancelled);
+            }
+        }
+    }
+
     /// Reads every disk back; tells the server, which must have heard it before the machine may start.
     fn prove(&self, plan: &mut Plan, point: PointId, is_final: bool) -> Result<u64, ReceiveError> {
-        self.phase(ReceivePhase::Verifying);
+        self.progress.change(|now| {
+            now.phase = Some(ReceivePhase::Verifying);
+            for (disk, planned) in now.disks.iter_mut().zip(&plan.disks) {
+                (disk.done_bytes, disk.total_bytes) = (0, planned.ordered.size_bytes);
+            }
+        });
         self.reporter.now()?;
         let mut mended = 0;
         for index in 0..plan.disks.len() {
@@ -533,7 +571,7 @@ impl Work<'_> {
         if is_final {
             self.phase(ReceivePhase::Done);
         }
-        self.reporter.now()?;
+        self.tell_verified()?;
         if is_final {
             // From here on the machine writes to its disks by itself.
             for index in 0..plan.disks.len() {

@@ -72,8 +72,11 @@ impl Plan {
         settings: &ReceiveSettings,
         order: Order,
         given: &[Given],
+        offered: &[PathBuf],
     ) -> Result<Self, ReceiveError> {
-        let paths = assign(&order, given, &originals())?;
+        // Disks by what they call themselves; those that were offered for protection at the joining, or all that are found.
+        let here = inventory::take(offered).disks;
+        let paths = assign(&order, given, &here)?;
         let mut state = StateFile::open(&settings.state_dir, order.machine)?;
         let mut disks = Vec::new();
         for (ordered, path) in order.disks.iter().zip(paths) {
@@ -184,11 +187,6 @@ impl Plan {
         self.order = order;
         Ok(())
     }
-}
-
-/// Disks of this machine by what they call themselves.
-fn originals() -> Vec<DiskFacts> {
-    inventory::take(&[]).disks
 }
 
 /// Whether this is the disk that the machine ran from before. On another machine nothing proves it: serial numbers of virtual

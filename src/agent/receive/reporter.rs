@@ -59,11 +59,11 @@ impl Reporter {
         told
     }
 
-    /// Why it ended, if that can still be told.
-    pub(super) fn last(&self, error: &ReceiveError) {
+    /// That it ended before the machine was home, and why, if that can still be told.
+    pub(super) fn last(&self, error: Option<&ReceiveError>) {
         let to = self.lock();
-        let words = error.words();
-        let trouble = (!matches!(error, ReceiveError::Cancelled)).then(|| Trouble {
+        let error = error.filter(|error| !matches!(error, ReceiveError::Cancelled));
+        let trouble = error.map(ReceiveError::words).map(|words| Trouble {
             code: words.code,
             severity: "Critical".to_owned(),
             message: words.message,

@@ -1,7 +1,6 @@
 /** What needs a person now, from what the server says; the gravest first. Pure. */
-import { count } from './format';
-import { words } from './format';
-import type { Item, Job, Machine } from './words';
+import { count, sentence, words } from './format';
+import type { Item, Job, Machine, Server } from './words';
 
 export interface Need {
   key: string;
@@ -14,8 +13,16 @@ export interface Need {
 
 const DAY = 86_400_000;
 
-export function needs(items: Item[], machines: Machine[], jobs: Job[], now: number): Need[] {
+export function needs(items: Item[], machines: Machine[], jobs: Job[], servers: Server[], now: number): Need[] {
   const found: Need[] = [];
+  for (const server of servers) {
+    for (const alarm of server.alarms) {
+      found.push({
+        key: `alarm-${server.name}-${alarm.code}`, tone: alarm.severity === 'Critical' ? 'crit' : 'warn', title: `${server.name}: ${alarm.message}`,
+        text: sentence(alarm.recommendedAction), action: 'See the server', address: '/servers',
+      });
+    }
+  }
   for (const item of items) {
     const page = `/items/${item.name}`;
     for (const error of item.healthErrors) {
@@ -24,10 +31,16 @@ export function needs(items: Item[], machines: Machine[], jobs: Job[], now: numb
         title: `${item.name}: ${error.summary}`, text: error.recommendedAction || error.message, action: 'See the machine', address: `${page}?tab=health`,
       });
     }
-    if (item.protectionState === 'UnplannedFailoverCompleted') {
+    if (['UnplannedFailoverCompleted', 'PlannedFailoverCompleted', 'ChangeRecoveryPointCompleted'].includes(item.protectionState)) {
       found.push({
-        key: `commit-${item.id}`, tone: 'warn', title: `${item.name} runs at the target, not committed`,
+        key: `commit-${item.id}`, tone: 'warn', title: `${item.name} runs at the ${item.activeLocation === 'Recovery' ? 'target' : 'source again'}, not committed`,
         text: 'Check that it is as it should be, then commit.', action: 'Check and commit', address: `${page}?tab=target`,
+      });
+    }
+    if (item.protectionState === 'CommitFailoverCompleted' && item.activeLocation === 'Recovery') {
+      found.push({
+        key: `reprotect-${item.id}`, tone: 'info', title: `${item.name} runs at the target without a way home`,
+        text: 'Its recovery points at the target go on. Reprotect adds the way home.', action: 'Reprotect', address: `${page}?do=ReverseReplicate`,
       });
     }
     if (item.testFailoverState === 'TestFailoverCompleted' || item.testFailoverState === 'TestFailoverFailed') {

@@ -35,6 +35,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Backups of the vault's database, sealed with the vault key, in the store; the newest first. */
+        get: operations["listBackups"];
+        put?: never;
+        /** Makes a backup now, beside those that the server makes by itself. */
+        post: operations["make"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/login": {
         parameters: {
             query?: never;
@@ -1791,6 +1809,15 @@ export interface components {
             outcome: string;
             user: string;
         };
+        Backup: {
+            /** Format: int64 */
+            bytes: number;
+            madeAt: components["schemas"]["Time"];
+            /** @description As `lifeboat vault restore` takes it. */
+            name: string;
+            /** @description scheduled, before-migration, by-hand */
+            reason: string;
+        };
         BandwidthNeed: {
             /**
              * Format: int64
@@ -2409,6 +2436,19 @@ export interface components {
                 /** @description HTTP status. */
                 outcome: string;
                 user: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_Backup: {
+            items: {
+                /** Format: int64 */
+                bytes: number;
+                madeAt: components["schemas"]["Time"];
+                /** @description As `lifeboat vault restore` takes it. */
+                name: string;
+                /** @description scheduled, before-migration, by-hand */
+                reason: string;
             }[];
             nextCursor?: string | null;
         };
@@ -3580,6 +3620,62 @@ export interface operations {
                 };
                 content: {
                     "text/plain": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listBackups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Backup"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    make: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Backup"];
                 };
             };
             /** @description An error, with what to do about it */

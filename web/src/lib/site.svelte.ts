@@ -1,6 +1,7 @@
 /** What this tab knows of the server: lists, kept live by server-sent events and by asking again. Nothing is computed
  * that the server says itself. */
 import { api, ok, problemOf, whenLoggedOut } from './api';
+import { keep, kept } from './kept';
 import roles from './roles.json';
 import type { components } from './schema';
 import { roleRefusal, type Event, type Item, type Job, type Machine, type Policy, type Problem } from './words';
@@ -75,10 +76,10 @@ class Site {
   #polls = 0;
   #polling = false;
 
-  vault = $derived.by(() => {
-    const known = this.who?.roles ?? [];
-    return known.find((role) => role.vault === 'default')?.vault ?? known[0]?.vault ?? 'default';
-  });
+  /** As a person chose it, in this browser or by an address with `?vault=`. */
+  wanted = $state(new URLSearchParams(location.search).get('vault') ?? kept('vault', 'default'));
+  vaults = $derived((this.who?.roles ?? []).map((role) => role.vault));
+  vault = $derived(this.vaults.find((name) => name === this.wanted) ?? this.vaults.find((name) => name === 'default') ?? this.vaults[0] ?? 'default');
   role = $derived(this.who?.roles.find((role) => role.vault === this.vault)?.role ?? null);
   stale = $derived(this.now - this.contactAt > STALE_MILLIS);
   running = $derived(this.jobs.filter((job) => job.state === 'InProgress' || job.state === 'NotStarted'));
@@ -90,6 +91,18 @@ class Site {
       this.who = null;
       remember(false);
     });
+  }
+
+  /** Shows another vault; what was known of the one before is let go of. */
+  choose(vault: string) {
+    this.wanted = vault;
+    keep('vault', vault);
+    this.start();
+  }
+
+  /** As `refusal`, for what belongs to the site: the role in the vault `default` counts. */
+  siteRefusal(route: string): string | null {
+    return roleRefusal(this.who?.roles.find((role) => role.vault === 'default')?.role ?? null, (roles as Record<string, string>)[route]);
   }
 
   /** Why the user may not call `route` (`POST /policies`); null: they may. */
@@ -105,6 +118,11 @@ class Site {
   async begin() {
     if (remembered() === false) this.asked = true;
     else await this.whoami();
+  }
+
+  /** Who is here and in which vaults, without beginning anew. */
+  async look() {
+    this.who = await ok(api.GET('/api/v1/whoami'));
   }
 
   async whoami() {

@@ -1,7 +1,7 @@
 /** The form of the target settings: text fields to and from what the API takes. Pure. */
 import type { Machine, Nic, Target } from './words';
 
-export interface NicForm { kind: Nic['network']['kind']; name: string; mac: string; forwards: string }
+export interface NicForm { kind: Nic['network']['kind']; name: string; mac: string; forwards: string; address?: Nic['address'] }
 export interface TargetForm {
   name: string; cpus: number; memoryMiB: number; firmware: Target['firmware']; diskBus: Target['diskBus']; nics: NicForm[]; testNics: NicForm[];
 }
@@ -11,7 +11,7 @@ const MIB = 1024 * 1024;
 function nicForm(nic: Nic): NicForm {
   const where = nic.network;
   return {
-    kind: where.kind, mac: nic.mac ?? '', name: 'name' in where ? where.name : '',
+    kind: where.kind, mac: nic.mac ?? '', ...(nic.address ? { address: nic.address } : {}), name: 'name' in where ? where.name : '',
     forwards: 'forwards' in where ? (where.forwards ?? []).map((forward) => `${forward.hostPort}:${forward.guestPort}`).join(', ') : '',
   };
 }
@@ -43,15 +43,17 @@ export function parseForwards(text: string): { hostPort: number; guestPort: numb
 }
 
 function nicOf(form: NicForm): Nic {
+  // What this form does not show is kept.
   const mac = form.mac.trim() || null;
+  const kept = form.address ? { address: form.address } : {};
   switch (form.kind) {
     case 'user':
-    case 'isolatedUser': return { mac, network: { kind: form.kind, forwards: parseForwards(form.forwards) } };
+    case 'isolatedUser': return { mac, ...kept, network: { kind: form.kind, forwards: parseForwards(form.forwards) } };
     case 'isolated':
     case 'bridge':
     case 'named': {
       if (!form.name.trim()) throw new Error('A bridge or network needs its name.');
-      return { mac, network: { kind: form.kind, name: form.name.trim() } };
+      return { mac, ...kept, network: { kind: form.kind, name: form.name.trim() } };
     }
   }
 }

@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import { needs } from './attention';
 import roles from './roles.json';
 import { formOf, parseForwards, targetOf } from './target';
-import { jobTone, operation, primaryOperation, roleRefusal, type Item, type Job, type Machine, type Target } from './words';
+import { operation, primaryOperation } from './operations';
+import { jobTone, roleRefusal, type Item, type Job, type Machine, type Target } from './words';
 
 const item = (changes: Partial<Item>) => ({
   id: 'i', name: 'web1', healthErrors: [], protectionState: 'Protected', testFailoverState: 'None', failoverHealth: 'Normal', replicationHealth: 'Normal',
@@ -35,11 +36,11 @@ test('what needs a person: the gravest first, settled failures not at all', () =
   const error = { code: 'NoPoint', category: 'Replication', severity: 'Critical', summary: 'no point for an hour', message: '', possibleCauses: '', recommendedAction: 'start the agent' };
   const job = (state: string, at: number) => ({ id: `${state}${at}`, kind: 'TestFailover', scenario: 'Test failover', machine: { id: 'i', name: 'web1' }, state, createdAt: new Date(at).toISOString() }) as unknown as Job;
   const machine = { id: 'm', name: 'new1', replicated: false, revoked: false, prerequisites: 'pass' } as Machine;
-  const found = needs([item({ failoverHealth: 'Warning' }), item({ id: 'j', name: 'db1', healthErrors: [error], replicationHealth: 'Critical' })], [machine], [job('Failed', 1000)], 2000);
+  const found = needs([item({ failoverHealth: 'Warning' }), item({ id: 'j', name: 'db1', healthErrors: [error], replicationHealth: 'Critical' })], [machine], [job('Failed', 1000)], [], 2000);
   expect(found.map((need) => need.tone)).toEqual(['crit', 'warn', 'info', 'info']);
   expect(found[0]?.title).toContain('db1');
   expect(found.at(-1)?.title).toBe('1 machine never tested');
-  expect(needs([], [], [job('Succeeded', 1500), job('Failed', 1000)], 2000)).toEqual([]);
+  expect(needs([], [], [job('Succeeded', 1500), job('Failed', 1000)], [], 2000)).toEqual([]);
 });
 
 test('target settings survive the form', () => {

@@ -7,6 +7,7 @@ export type Item = Schemas['ReplicatedItem'];
 export type Job = Schemas['Job'];
 export type Event = Schemas['Event'];
 export type Machine = Schemas['Machine'];
+export type Server = Schemas['ServerFacts'];
 export type Policy = Schemas['Policy'];
 export type Point = Schemas['RecoveryPoint'];
 export type Target = Schemas['TargetView'];
@@ -60,44 +61,6 @@ export function checkTone(result: string | null | undefined): Tone {
 
 export function consistency(value: string): string {
   return value === 'Fuzzy' ? 'Fuzzy' : words(value).replace(' consistent', '-consistent');
-}
-
-const OPERATIONS: Record<string, { label: string; verb: string; route: string; what: string }> = {
-  TestFailover: {
-    label: 'Test failover', verb: 'Start test failover', route: 'POST /replicated-items/{item}/test-failover',
-    what: 'Starts a copy at the target. The protected machine is not touched.',
-  },
-  TestFailoverCleanup: {
-    label: 'Clean up test failover', verb: 'Clean up', route: 'POST /replicated-items/{item}/test-failover-cleanup',
-    what: 'Removes the copy and what it wrote, and records the test.',
-  },
-  UnplannedFailover: {
-    label: 'Unplanned failover', verb: 'Fail over', route: 'POST /replicated-items/{item}/unplanned-failover',
-    what: 'Starts the machine at the target for real and shuts the source out.',
-  },
-  Commit: {
-    label: 'Commit', verb: 'Commit', route: 'POST /replicated-items/{item}/commit',
-    what: 'Ends the failover. The other recovery points of it are removed.',
-  },
-  RepairReplication: {
-    label: 'Resynchronize', verb: 'Resynchronize', route: 'POST /replicated-items/{item}/resynchronize',
-    what: 'Compares every disk with its replica and ships what differs.',
-  },
-  DisableProtection: {
-    label: 'Disable replication', verb: 'Disable replication', route: 'DELETE /replicated-items/{item}',
-    what: 'Ends the protection and removes the replica.',
-  },
-};
-
-/** What this interface offers of an operation; null: it has no page for it yet. */
-export function operation(name: string) {
-  return OPERATIONS[name] ?? null;
-}
-
-/** The one action that a person most likely wants now. */
-export function primaryOperation(item: Item): string | null {
-  const allowed = new Set(item.allowedOperations.filter((entry) => entry.allowed).map((entry) => entry.operation));
-  return ['TestFailoverCleanup', 'Commit', 'TestFailover'].find((name) => allowed.has(name)) ?? null;
 }
 
 export function network(nic: Nic): string {

@@ -1,0 +1,105 @@
+// What every topic of the story uses. Every wait is for a state, with a deadline.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { AxeBuilder } from '@axe-core/playwright';
+import { chromium } from 'playwright-core';
+
+export const { WORK, LAB_LOG, LIFEBOAT, CHROMIUM, SHOTS } = process.env;
+const log = readFileSync(LAB_LOG, 'utf8');
+export const BASE = /https:\/\/127\.0\.0\.1:\d+/.exec(log)[0];
+export const ONE_TIME = /one-time password (\S+)/.exec(log)[1];
+export const ADMIN = 'a-long-enough-password';
+
+export const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--js-flags=--expose-gc', '--enable-precise-memory-info'] });
+const complaints = [];
+export const findings = [];
+const foreign = new Set();
+/** Set where a refusal of the server is part of the story. */
+let expected = null;
+export function expect(pattern) {
+  expected = pattern;
+}
+
+export async function tab(options = {}) {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.on('console', (message) => {
+    if (message.type() === 'error' && !expected?.test(message.text())) complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(String(error.stack)));
+  page.on('request', (request) => {
+    const url = new URL(request.url());
+    if (url.origin !== BASE && !['blob:', 'data:'].includes(url.protocol)) foreign.add(request.url());
+  });
+  return { context, page };
+}
+export async function step(name, action) {
+  const begin = Date.now();
+  await action();
+  console.log(`  ${name}: ${((Date.now() - begin) / 1000).toFixed(1)} s`);
+}
+export async function shot(page, name) {
+  if (SHOTS) await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: !name.includes('dialog') });
+}
+export async function login(page, user, password) {
+  await page.goto(`${BASE}/`);
+  await page.getByLabel('User').fill(user);
+  await page.getByLabel('Password').fill(password);
+  await page.getByRole('button', { name: 'Log in' }).click();
+}
+export async function firstPassword(page, one, fresh) {
+  await page.getByRole('heading', { name: 'Choose your password' }).waitFor();
+  await page.getByLabel('One-time password').fill(one);
+  await page.getByLabel('New password', { exact: true }).fill(fresh);
+  await page.getByLabel('New password once more').fill(fresh);
+  await page.getByRole('button', { name: 'Change the password' }).click();
+}
+/** Waits until something is so. */
+export async function until(what, test, seconds = 30) {
+  const end = Date.now() + seconds * 1000;
+  while (Date.now() < end) {
+    const found = await test();
+    if (found) return found;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  assert.fail(`waited ${seconds} s for: ${what}`);
+}
+/** Waits until a locator's text fits. */
+export async function reads(locator, pattern, seconds = 30) {
+  let text = '';
+  const fits = async () => {
+    text = await locator.innerText({ timeout: 1000 }).catch(() => '');
+    return pattern.test(text) && text;
+  };
+  return until(`text ${pattern}`, fits, seconds).catch((error) => assert.fail(`${error.message}; it reads: ${text.slice(-600)}`));
+}
+export async function axe(page, where, rules = null) {
+  // One page, no frames: no second page is needed to put results together.
+  const builder = new AxeBuilder({ page }).setLegacyMode(true);
+  const { violations } = await (rules ? builder.withRules(rules) : builder).analyze();
+  if (violations.length) findings.push(`${where}: ${JSON.stringify(violations.map(({ id, help, nodes }) => ({ id, help, nodes: nodes.slice(0, 3).map((node) => `${node.html.slice(0, 200)} | ${node.failureSummary}`) })), null, 1)}`);
+}
+/** The page is there and its data has come. */
+export async function visit(page, path) {
+  await page.goto(BASE + path);
+  await page.locator('h1').first().waitFor();
+  await page.waitForFunction(() => !document.querySelector('[aria-busy=true]'));
+}
+export const dialog = (page) => page.getByRole('dialog');
+export const isOff = async (locator) => (await locator.getAttribute('aria-disabled')) === 'true';
+/** Answers of the API to this page's session. */
+export const call = (page, method, path, body) => page.evaluate(
+  async ([method, path, body]) => {
+    const answer = await fetch(path, { method, headers: { 'content-type': 'application/json', 'x-lifeboat-request': '1' }, ...(body ? { body: JSON.stringify(body) } : {}) });
+    return { status: answer.status, data: await answer.json().catch(() => null) };
+  },
+  [method, path, body],
+);
+export function verdict() {
+  assert.equal(findings.length, 0, `found:\n${findings.join('\n')}`);
+  assert.deepEqual([...foreign], [], 'requests outside the own origin');
+  assert.deepEqual(complaints, [], 'errors in the console');
+  console.log('  no request outside the own origin, no error in the console');
+}
