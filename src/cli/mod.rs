@@ -15,6 +15,7 @@ mod join_token;
 mod lab;
 mod login;
 mod machine;
+mod maintenance;
 mod network;
 mod plan;
 mod policy;
