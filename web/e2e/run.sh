@@ -32,5 +32,8 @@ until grep -q "the lab runs" "$log"; do
     read -rt 0.2 <> <(:) || true
 done
 begin=$SECONDS
-WORK=$work LAB_LOG=$log LIFEBOAT=$bin CHROMIUM=$browser SHOTS=${SHOTS:-} node e2e/story.mjs
+export WORK=$work LAB_LOG=$log LIFEBOAT=$bin CHROMIUM=$browser SHOTS=${SHOTS:-}
+node e2e/story.mjs
 echo "the browser's story took $((SECONDS - begin)) s"
+# All pages in turn, again and again: no error, flat memory.
+node e2e/soak.mjs

@@ -5,7 +5,7 @@ import { chromium } from 'playwright-core';
 
 const { BASE, SESSION, ITEMS, POINTS } = process.env;
 const BAR_MILLIS = 50;
-const SECONDS = Number(process.env.SECONDS ?? 20);
+const SECONDS = Number(process.env.MEASURE_SECONDS ?? 20);
 const executablePath = process.env.CHROMIUM ?? execSync('command -v chromium || command -v chromium-browser || command -v google-chrome', { encoding: 'utf8' }).trim();
 const SCRIPT = new Set(['FunctionCall', 'EvaluateScript', 'TimerFire', 'EventDispatch', 'RunMicrotasks', 'FireAnimationFrame', 'v8.callFunction', 'v8.run']);
 
