@@ -180,7 +180,11 @@ impl Replication {
                         true,
                         format!("this machine was failed over and is fenced: {reason}"),
                         "it runs at the target site now",
-                        "keep its workload down here; reprotect it from the target site",
+                        if self.held.is_frozen() {
+                            "power it off; its file systems stay frozen until then, or until this agent is stopped"
+                        } else {
+                            "keep its workload down here; reprotect it from the target site"
+                        },
                     );
                 }
                 None => {

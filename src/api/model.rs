@@ -211,7 +211,7 @@ fn task_view(task: Task) -> TaskView {
 /// Jobs of the configuration server's reconciler are ended by disabling, not by cancelling.
 pub fn is_cancellable(job: &Job) -> bool {
     !job.state.is_over()
-        && !job.kind.holds_nothing_up()
+        && (!job.kind.holds_nothing_up() || job.kind == JobKind::Reprotect)
         && !matches!(job.kind, JobKind::EnableReplication | JobKind::DisableReplication)
 }
 

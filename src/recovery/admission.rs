@@ -642,7 +642,7 @@ mod tests {
             );
             assert_eq!(code.as_deref(), Some("JobRunning"), "{operation:?}");
         }
-        for kind in [JobKind::Resynchronize, JobKind::ChangeDisks] {
+        for kind in [JobKind::Resynchronize, JobKind::ChangeDisks, JobKind::Reprotect] {
             for operation in [TestFailover, UnplannedFailover] {
                 let code = verdict(operation, |_| (), |facts| facts.open_job = Some(kind));
                 assert_eq!(code, None, "{operation:?}");

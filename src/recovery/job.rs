@@ -52,7 +52,7 @@ impl JobKind {
     pub fn holds_nothing_up(self) -> bool {
         matches!(
             self,
-            Self::Resynchronize | Self::ChangeDisks | Self::CreateRecoveryPoint
+            Self::Resynchronize | Self::Reprotect | Self::ChangeDisks | Self::CreateRecoveryPoint
         )
     }
 }

@@ -68,6 +68,80 @@ fn is_replicating(row: &ItemRow) -> bool {
         )
 }
 
+/// The machine lives at the target, and recovery points are made of it there.
+fn runs_at_target(row: &ItemRow) -> bool {
+    row.item.active_location == ActiveLocation::Recovery
+        && row.item.failover.is_some()
+        && matches!(
+            row.item.protection,
+            ProtectionState::PlannedFailoverCompleted
+                | ProtectionState::UnplannedFailoverCompleted
+                | ProtectionState::ChangeRecoveryPointCompleted
+                | ProtectionState::CommitFailoverCompleted
+                | ProtectionState::ReprotectInitiated
+                | ProtectionState::ReprotectFailed
+                | ProtectionState::Protected
+        )
+}
+
+/// Of a machine at the target: whether points are made of it, and what its fenced source is at.
+fn line_errors(
+    row: &ItemRow,
+    live: &Live,
+    now: i64,
+    add: &mut impl FnMut(&'static str, &'static str, Severity, &str, String, &str, String),
+) {
+    let name = &row.item.name;
+    let every = i64::from(row.policy.crash_consistent_seconds) * SECOND;
+    let last = live
+        .last_good_point
+        .as_ref()
+        .map_or(0, |point| point.instant_unix_nanos);
+    // Right after a start of the server nobody has had time to make one.
+    let silent = now - last.max(live.since_unix_nanos);
+    if silent > (every * 3).max(NO_HEARTBEAT) {
+        add(
+            "NoPointAtTarget",
+            "Replication",
+            if silent > i64::from(row.policy.rpo_threshold_seconds) * SECOND {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            },
+            "What the machine writes at the target is not protected",
+            format!(
+                "no recovery point was made of {name} at the target for {}",
+                age(silent)
+            ),
+            "the replica store is full or damaged, or the machine's disks cannot be read",
+            "see the server's log; make room in the store".to_owned(),
+        );
+    }
+    let troubles = live.heartbeat.iter().flat_map(|heartbeat| &heartbeat.troubles);
+    for trouble in
+        troubles.filter(|trouble| matches!(trouble.code.as_str(), "SplitBrain" | "FenceHookFailed"))
+    {
+        // Both sides with what they wrote last: a person has to choose.
+        let message = match &live.last_good_point {
+            Some(point) => format!(
+                "{}; the machine at the target has a recovery point of {} ago",
+                trouble.message,
+                age(now - point.instant_unix_nanos)
+            ),
+            None => trouble.message.clone(),
+        };
+        add(
+            known_code(&trouble.code),
+            "Replication",
+            Severity::Critical,
+            "The fenced source is not still",
+            message,
+            &trouble.possible_causes,
+            trouble.recommended_action.clone(),
+        );
+    }
+}
+
 pub fn replication_health(row: &ItemRow, live: &Live, now: i64) -> Health {
     let name = &row.item.name;
     let mut errors = Vec::new();
@@ -93,7 +167,8 @@ pub fn replication_health(row: &ItemRow, live: &Live, now: i64) -> Health {
             "see which recovery points are hit: lifeboat store verify; then resynchronize".to_owned(),
         );
     }
-    if is_replicating(row) {
+    let away = runs_at_target(row);
+    if is_replicating(row) || away {
         if let Some(message) = &live.store_full {
             add(
                 "StoreFull",
@@ -105,6 +180,11 @@ pub fn replication_health(row: &ItemRow, live: &Live, now: i64) -> Health {
                 "make room or enlarge the file system; replication goes on by itself".to_owned(),
             );
         }
+    }
+    if away {
+        line_errors(row, live, now, &mut add);
+    }
+    if is_replicating(row) {
         heartbeat_errors(row, live, now, &mut add);
         super::health_signs::sign_errors(row, live, now, &mut add);
         let protected = row.item.protection == ProtectionState::Protected;
@@ -275,7 +355,7 @@ fn point_errors(
 
 /// Codes of health errors are static; an agent's own word is mapped, so that it cannot fill the log with new ones.
 fn known_code(code: &str) -> &'static str {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 13] = [
         "AppConsistencyFailed",
         "ApplicationsHeld",
         "CertificateRenewal",
@@ -284,9 +364,11 @@ fn known_code(code: &str) -> &'static str {
         "DiskFailed",
         "DiskMissing",
         "DiskSizeChanged",
+        "FenceHookFailed",
         "Fenced",
         "PointSkipped",
         "Refused",
+        "SplitBrain",
     ];
     KNOWN
         .into_iter()

@@ -421,6 +421,52 @@ fn after_a_failover_the_source_is_fenced_and_cannot_be_disabled() {
 }
 
 #[test]
+fn a_machine_at_the_target_is_watched_there_and_its_fenced_source_too() {
+    let (_folder, vault) = vault();
+    let id = joined(&vault, "web1");
+    replicating(&vault, id);
+    let mut row = vault.item_row(id).unwrap();
+    row.item.protection = ProtectionState::UnplannedFailoverCompleted;
+    row.item.active_location = crate::recovery::ActiveLocation::Recovery;
+    row.item.failover = Some(crate::recovery::Failover {
+        job: crate::recovery::JobId::new(),
+        point: PointId::new(),
+        point_instant_unix_nanos: 0,
+        started_unix_nanos: 0,
+        machine: crate::target::MachineSpec {
+            name: "web1-asr".into(),
+            folder: "/nowhere".into(),
+            cpus: 1,
+            memory_bytes: 1 << 28,
+            firmware: crate::wire::facts::Firmware::Bios,
+            disk_bus: crate::target::DiskBus::VirtioBlk,
+            disks: Vec::new(),
+            nics: Vec::new(),
+        },
+    });
+    let mut live = vault.live(id);
+    let codes = |live: &super::Live, seconds: i64| -> Vec<&str> {
+        let health = replication_health(&row, live, live.since_unix_nanos + seconds * 1_000_000_000);
+        health.errors.iter().map(|error| error.code).collect()
+    };
+    // The agent at the source may be gone: nobody waits for it.
+    assert!(codes(&live, 30).is_empty());
+    assert_eq!(codes(&live, 3600), ["NoPointAtTarget"]);
+    let trouble = super::Trouble {
+        code: "SplitBrain".to_owned(),
+        severity: "Critical".to_owned(),
+        message: "this machine is written to".to_owned(),
+        possible_causes: String::new(),
+        recommended_action: String::new(),
+    };
+    live.heartbeat = Some(Heartbeat {
+        troubles: vec![trouble],
+        ..Heartbeat::default()
+    });
+    assert_eq!(codes(&live, 30), ["SplitBrain"]);
+}
+
+#[test]
 fn disable_cancels_an_enable_under_way_and_generations_go_on() {
     let (_folder, vault) = vault();
     let id = joined(&vault, "web1");
