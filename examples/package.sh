@@ -28,6 +28,7 @@ chmod 755 "$root"
 install -D -m 755 "$program" "$root/usr/bin/lifeboat"
 strip --strip-unneeded "$root/usr/bin/lifeboat"
 install -D -m 644 -t "$root/lib/systemd/system" packaging/lifeboat-server.service packaging/lifeboat-agent.service
+install -D -m 755 -t "$root/usr/share/lifeboat/quiesce.d" packaging/quiesce.d/*
 install -D -m 640 packaging/server.env "$root/etc/lifeboat/server.env"
 for shell in bash zsh fish; do
     case $shell in

@@ -60,4 +60,5 @@ if command -v cargo-deny >/dev/null; then
 fi
 step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked --no-fail-fast
+step "calls by the API's document" tests/schemathesis.sh
 step "web interface in a browser" web/e2e/run.sh

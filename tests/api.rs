@@ -62,7 +62,8 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
         ("post", "/join-tokens" | "/registration-keys") => Role::Contributor,
         ("delete", "/join-tokens/{token}" | "/registration-keys/{key}") => Role::Contributor,
         ("post", "/passphrase/rotate" | "/replicated-items" | "/policies") => Role::Contributor,
-        ("post", "/alert-settings/test") => Role::Contributor,
+        ("post", "/alert-settings/test" | "/maintenance-windows") => Role::Contributor,
+        ("delete", "/maintenance-windows/{window}") => Role::Contributor,
         ("post", _) if matches!(last, "rename" | "revoke") => Role::Contributor,
         (
             "put",
@@ -100,6 +101,7 @@ fn filled(path: &str) -> String {
         .replace("{job}", "018f0000-0000-7000-8000-000000000000")
         .replace("{token}", "999999")
         .replace("{key}", "999999")
+        .replace("{window}", "999999")
         .replace("{machine}", "nosuch")
         .replace("{item}", "nosuch")
         .replace("{user}", "nosuch")

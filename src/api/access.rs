@@ -302,6 +302,13 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("POST", "+/alert-settings/test", Need::Role(Role::Contributor)),
     ("GET", "+/alert-deliveries", Need::Role(Role::Reader)),
     ("GET", "+/health-errors", Need::Role(Role::Reader)),
+    ("GET", "+/maintenance-windows", Need::Role(Role::Reader)),
+    ("POST", "+/maintenance-windows", Need::Role(Role::Contributor)),
+    (
+        "DELETE",
+        "+/maintenance-windows/{window}",
+        Need::Role(Role::Contributor),
+    ),
     ("GET", "+/capacity", Need::Role(Role::Reader)),
     ("GET", METRICS, Need::User),
     ("GET", "+/users", Need::Role(Role::Reader)),

@@ -7,7 +7,7 @@ use super::{ApiState, RequestId};
 use crate::alerts;
 use crate::vault::{
     AlertSettings, Channel, Delivery, DeliveryFilter, DeliveryState, EmailSettings, KnownAlertSettings,
-    MailSecurity, Secret, Severity, WebhookSettings,
+    MailSecurity, QuietHours, Secret, Severity, WebhookSettings,
 };
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -98,6 +98,17 @@ pub struct AlertWebhook {
     pub ca_pem: Option<String>,
 }
 
+/// From when to when only what is critical is sent, in the server's time zone; the rest waits for the end.
+#[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = QuietHours)]
+pub struct QuietHoursView {
+    /// HH:MM
+    pub from: String,
+    /// HH:MM; before `from`: on the next day.
+    pub to: String,
+}
+
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = AlertSettings)]
@@ -106,6 +117,9 @@ pub struct AlertSettingsView {
     pub least_severity: AlertSeverity,
     /// News is collected this long and sent as one message.
     pub digest_seconds: u32,
+    pub quiet_hours: Option<QuietHoursView>,
+    /// HH:MM in the server's time zone; null: no daily summary.
+    pub daily_summary_at: Option<String>,
     pub email: Option<AlertEmail>,
     pub webhooks: Vec<AlertWebhook>,
     /// The ETag.
@@ -139,6 +153,11 @@ impl From<KnownAlertSettings> for AlertSettingsView {
         Self {
             least_severity: known.settings.least_severity.into(),
             digest_seconds: known.settings.digest_seconds,
+            quiet_hours: known.settings.quiet_hours.map(|hours| QuietHoursView {
+                from: hours.from,
+                to: hours.to,
+            }),
+            daily_summary_at: known.settings.daily_summary_at,
             email,
             webhooks,
             revision: known.revision,
@@ -198,6 +217,11 @@ pub struct AlertSettingsRequest {
     #[schema(minimum = 1, maximum = 86400)]
     pub digest_seconds: Option<u32>,
     #[serde(default)]
+    pub quiet_hours: Option<QuietHoursView>,
+    /// HH:MM in the server's time zone. Sent once a day from then on.
+    #[serde(default)]
+    pub daily_summary_at: Option<String>,
+    #[serde(default)]
     pub email: Option<AlertEmailRequest>,
     #[serde(default)]
     #[schema(max_items = 10)]
@@ -251,6 +275,11 @@ impl AlertSettingsRequest {
         let settings = AlertSettings {
             least_severity: self.least_severity.map_or(default.least_severity, Severity::from),
             digest_seconds: self.digest_seconds.unwrap_or(default.digest_seconds),
+            quiet_hours: self.quiet_hours.map(|hours| QuietHours {
+                from: hours.from,
+                to: hours.to,
+            }),
+            daily_summary_at: self.daily_summary_at,
             email,
             webhooks,
         };

@@ -19,6 +19,7 @@ mod items;
 mod jobs;
 mod lists;
 mod machines;
+mod maintenance;
 mod metrics;
 mod model;
 mod networks;
@@ -300,6 +301,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(alerts::test))
         .routes(routes!(alerts::deliveries))
         .routes(routes!(alerts::health_errors))
+        .routes(routes!(maintenance::list, maintenance::create))
+        .routes(routes!(maintenance::remove))
         .routes(routes!(capacity::capacity))
         .routes(routes!(metrics::metrics))
         .routes(routes!(users::list, users::create))

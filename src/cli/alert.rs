@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
       --user lifeboat --password-file /root/smtp-password
   lifeboat alert webhook chat --url https://chat.example.org/hooks/1 --secret-file /root/hook-secret
   lifeboat alert test                                     send a test message on every channel
+  lifeboat alert set --quiet-hours 22:00-06:30 --daily-summary 07:00
+  lifeboat alert maintenance --machine web1 --for 2h      tell nobody of web1 for a while
   lifeboat alert log                                      what was sent and what waits")]
 pub struct AlertArgs {
     #[command(flatten)]
@@ -100,7 +102,15 @@ enum Verb {
         /// News is collected this long and sent as one message
         #[arg(long, value_name = "SECONDS")]
         digest_seconds: Option<u32>,
+        /// Send only what is critical from when to when, in the server's time zone: 22:00-06:30; none: always all
+        #[arg(long, value_name = "HH:MM-HH:MM")]
+        quiet_hours: Option<String>,
+        /// Say once a day how the vault is, from this time on: 07:00; none: not
+        #[arg(long, value_name = "HH:MM")]
+        daily_summary: Option<String>,
     },
+    /// Tell nobody of a machine, or of anything, for a while; events are kept and marked
+    Maintenance(super::maintenance::MaintenanceArgs),
     /// Set or remove the e-mail; what is left out stays
     Email(Box<EmailArgs>),
     /// Set or remove a webhook; what is left out stays
@@ -178,6 +188,8 @@ pub fn run(args: &AlertArgs) -> Result<(), Failure> {
         Verb::Set {
             least_severity,
             digest_seconds,
+            quiet_hours,
+            daily_summary,
         } => change(remote, &mut client, |settings| {
             if let Some(least) = least_severity {
                 settings["leastSeverity"] = json!(match least {
@@ -189,10 +201,29 @@ pub fn run(args: &AlertArgs) -> Result<(), Failure> {
             if let Some(seconds) = digest_seconds {
                 settings["digestSeconds"] = json!(seconds);
             }
+            match quiet_hours.as_deref() {
+                None => {}
+                Some("none") => settings["quietHours"] = Value::Null,
+                Some(hours) => {
+                    let (from, to) = hours.split_once('-').ok_or_else(|| {
+                        usage(
+                            format!("{hours} is no range of hours"),
+                            "for example --quiet-hours 22:00-06:30; --quiet-hours none takes them away",
+                        )
+                    })?;
+                    settings["quietHours"] = json!({ "from": from.trim(), "to": to.trim() });
+                }
+            }
+            match daily_summary.as_deref() {
+                None => {}
+                Some("none") => settings["dailySummaryAt"] = Value::Null,
+                Some(at) => settings["dailySummaryAt"] = json!(at),
+            }
             Ok(())
         }),
         Verb::Email(email) => change(remote, &mut client, |settings| email.put_into(settings)),
         Verb::Webhook(hook) => change(remote, &mut client, |settings| hook.put_into(settings)),
+        Verb::Maintenance(args) => super::maintenance::run(remote, &mut client, args),
         Verb::Test { channel } => test(remote, &mut client, channel.as_deref()),
         Verb::Log { limit } => log(remote, &mut client, *limit),
     }
@@ -312,6 +343,18 @@ fn show(remote: &Remote, settings: &Value) {
     facts(&[
         ("least severity", text(settings, "leastSeverity")),
         ("digest", format!("{} s", text(settings, "digestSeconds"))),
+        (
+            "quiet hours",
+            settings["quietHours"]["from"]
+                .as_str()
+                .map_or_else(String::new, |from| {
+                    format!(
+                        "{from} to {}, but what is critical",
+                        text(&settings["quietHours"], "to")
+                    )
+                }),
+        ),
+        ("daily summary", text(settings, "dailySummaryAt")),
     ]);
     let email = &settings["email"];
     if email.is_null() {

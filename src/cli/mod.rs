@@ -14,6 +14,7 @@ mod join_token;
 mod lab;
 mod login;
 mod machine;
+mod maintenance;
 mod network;
 mod plan;
 mod policy;

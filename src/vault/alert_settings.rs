@@ -1,5 +1,5 @@
 //! Who is told of alerts, and how. Secrets are kept apart and go nowhere but to the sender.
-use super::{Severity, Vault, VaultError, alerts, vault_id};
+use super::{QuietHours, Severity, Vault, VaultError, alerts, vault_id};
 use crate::rt::now_unix_nanos;
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,10 @@ pub struct AlertSettings {
     pub least_severity: Severity,
     /// News is collected this long and sent as one message.
     pub digest_seconds: u32,
+    /// Only what is critical is sent then; the rest waits.
+    pub quiet_hours: Option<QuietHours>,
+    /// HH:MM in the server's time zone. None: no summary.
+    pub daily_summary_at: Option<String>,
     pub email: Option<EmailSettings>,
     pub webhooks: Vec<WebhookSettings>,
 }
@@ -92,6 +96,8 @@ impl Default for AlertSettings {
         Self {
             least_severity: Severity::Warning,
             digest_seconds: 60,
+            quiet_hours: None,
+            daily_summary_at: None,
             email: None,
             webhooks: Vec::new(),
         }
@@ -219,6 +225,12 @@ impl AlertSettings {
     fn check(&self) -> Result<(), VaultError> {
         if !(1..=86_400).contains(&self.digest_seconds) {
             return invalid("digestSeconds", "1 second to 1 day (1 to 86400)");
+        }
+        if let Some(hours) = &self.quiet_hours {
+            hours.check()?;
+        }
+        if let Some(at) = &self.daily_summary_at {
+            super::day_time::minute_of("dailySummaryAt", at)?;
         }
         if let Some(email) = &self.email {
             email.check()?;

@@ -9,6 +9,7 @@
 //! pending. So a kill at any instant loses no message; one that was sent and not yet noted is sent again under the same id.
 //! A channel has one delivery under way at most: while it is down, news collects in pending, which is bounded by codes times
 //! machines, and goes out as one digest. What came and went within a window is in the events, and in no message.
+use super::maintenance;
 use super::{NewEvent, Severity, Vault, VaultError, events, json_column, vault_id};
 use crate::block::MachineId;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -194,6 +195,9 @@ fn raised_for(
     if told.is_some_and(|told| Severity::of(&told) >= notice.severity) {
         return Ok(());
     }
+    if maintenance::is_on(transaction, vault, notice.machine, now)? {
+        return Ok(());
+    }
     pend(transaction, vault, channel, notice, AlertKind::Raised, now)
 }
 
@@ -231,7 +235,7 @@ pub(super) fn occurred(
     except: Option<&Channel>,
     now: i64,
 ) -> Result<(), VaultError> {
-    if event.severity < Severity::Warning {
+    if event.severity < Severity::Warning || maintenance::is_on(transaction, vault, event.machine, now)? {
         return Ok(());
     }
     for channel in listening(transaction, vault, event.severity)? {
@@ -504,7 +508,7 @@ fn delivery_row(row: &Row<'_>) -> rusqlite::Result<Delivery> {
     })
 }
 
-fn insert_delivery(
+pub(super) fn insert_delivery(
     transaction: &Transaction<'_>,
     vault: i64,
     channel: &str,
@@ -531,6 +535,8 @@ fn insert_delivery(
 impl Vault {
     /// Makes messages of what has waited its digest window, for channels that have none under way.
     pub fn compose_alerts(&self, now: i64) -> Result<(), VaultError> {
+        self.close_maintenance(now)?;
+        self.compose_summaries(now)?;
         // (vault, channel, since)
         let waiting: Vec<(i64, String, i64)> = self.read(|transaction| {
             let rows = transaction
@@ -551,11 +557,23 @@ impl Vault {
     }
 
     fn compose_one(&self, vault: i64, channel: &str, since: i64, now: i64) -> Result<(), VaultError> {
-        let window = self.read(|transaction| {
+        let (window, quiet) = self.read(|transaction| {
             let settings = settings(transaction, vault)?;
-            Ok(i64::from(settings.digest_seconds) * 1_000_000_000)
+            let (_, minute) = super::day_time::local(now);
+            let quiet = settings.quiet_hours.is_some_and(|hours| hours.hold(minute));
+            let critical: bool = transaction
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM alert_pending WHERE vault = ?1 AND channel = ?2
+                         AND severity = 'Critical' AND kind <> 'Over')",
+                )?
+                .query_row(params![vault, channel], |row| row.get(0))?;
+            // What waits goes with the critical message: whoever was woken may as well know all.
+            Ok((
+                i64::from(settings.digest_seconds) * 1_000_000_000,
+                quiet && !critical,
+            ))
         })?;
-        if since.saturating_add(window) > now {
+        if quiet || since.saturating_add(window) > now {
             return Ok(());
         }
         self.write(|transaction| {

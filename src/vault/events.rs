@@ -77,6 +77,14 @@ pub(super) fn insert_untold(
     vault: i64,
     event: &NewEvent,
 ) -> Result<(), VaultError> {
+    let now = now_unix_nanos();
+    let marked = event.severity >= Severity::Warning
+        && super::maintenance::is_on(transaction, vault, event.machine, now)?;
+    let message = if marked {
+        format!("{}{}", super::maintenance::MARK, event.message)
+    } else {
+        event.message.clone()
+    };
     transaction
         .prepare_cached(
             "INSERT INTO events (vault, at, severity, code, machine, job, message, possible_causes, recommended_action)
@@ -84,12 +92,12 @@ pub(super) fn insert_untold(
         )?
         .execute(params![
             vault,
-            now_unix_nanos(),
+            now,
             event.severity.word(),
             event.code,
             event.machine.map(|id| id.to_string()),
             event.job.map(|id| id.to_string()),
-            event.message,
+            message,
             event.possible_causes,
             event.recommended_action
         ])?;

@@ -8,12 +8,14 @@
 //! All writes that belong together are one transaction, durable on return. A crash leaves the state before or after it.
 //! Times are Unix nanoseconds. Locks: the writer connection first, then `live`; nobody holds `live` and asks the database.
 mod alert_settings;
+mod alert_summary;
 mod alerts;
 mod audit;
 mod backup;
 mod capacity;
 mod changes;
 mod churn;
+mod day_time;
 mod db;
 mod error;
 mod events;
@@ -26,6 +28,7 @@ mod items;
 mod jobs;
 mod live;
 mod machines;
+mod maintenance;
 mod networks;
 mod on_demand;
 mod orders;
@@ -53,6 +56,7 @@ pub use backup::{BACKUPS_KEPT, Backup, BackupError, Backups, is_of_older_schema}
 pub use capacity::{Series, growth_rate, seconds_until_full};
 pub use changes::{Change, KeptAnswer};
 pub use churn::{ChurnSlot, HOUR_SECONDS, MINUTE_SECONDS, SLOT_SECONDS, StoreSample};
+pub use day_time::QuietHours;
 pub use error::VaultError;
 pub use events::{Event, EventFilter, NewEvent, Severity};
 pub use health::{Health, HealthError, age, replication_health};
@@ -70,6 +74,7 @@ pub use live::{Churn, Live, PointMark};
 pub use machines::{
     CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble,
 };
+pub use maintenance::MaintenanceWindow;
 pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
 pub use on_demand::TASK_MAKE_POINT;
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};

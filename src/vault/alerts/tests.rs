@@ -1,7 +1,7 @@
 use super::*;
 use crate::rt::{Fact, Report, now_unix_nanos};
 use crate::vault::tests::{joined, replicating, vault};
-use crate::vault::{DEFAULT_VAULT, HealthError};
+use crate::vault::{DEFAULT_VAULT, HealthError, QuietHours};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -347,4 +347,130 @@ fn waits_grow_and_end() {
         .map(|attempts| backoff_nanos(attempts) / SECOND)
         .into();
     assert_eq!(seconds, [2, 4, 8, 32, 1024, 1800, 1800]);
+}
+
+/// In a window nobody is told, and the event says so; what is still wrong at its end is told then.
+#[test]
+fn maintenance_keeps_quiet_and_forgets_nothing() {
+    let (_folder, vault) = vault();
+    let id = joined(&vault, "web1");
+    replicating(&vault, id);
+    set(&vault, &settings(&["hook"]));
+    let now = now_unix_nanos();
+    let plan = |ends: i64, machine| {
+        vault
+            .plan_maintenance(DEFAULT_VAULT, machine, (now - SECOND, ends), "disks", "olga")
+            .unwrap()
+    };
+    let window = plan(now + 3600 * SECOND, Some(id));
+    assert_eq!(window.machine, Some((id, "web1".to_owned())));
+    assert!(
+        vault
+            .plan_maintenance(DEFAULT_VAULT, None, (now, now), "", "x")
+            .is_err()
+    );
+    assert!(
+        vault
+            .plan_maintenance(DEFAULT_VAULT, None, (now, now + 32 * 86_400 * SECOND), "", "x")
+            .is_err()
+    );
+    vault.report(Fact::Damaged {
+        machine: id,
+        message: "bytes are damaged".to_owned(),
+    });
+    vault.set_site_errors(vec![site_error(Severity::Warning)]);
+    vault.tell_of_health(now).unwrap();
+    // The site is not in the window.
+    let told = sent(&vault, now + 100 * SECOND);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains(site_error(Severity::Warning).code), "{told:?}");
+    let events = vault.events(DEFAULT_VAULT, &Default::default(), 100).unwrap();
+    let marked: Vec<_> = events
+        .iter()
+        .filter(|event| event.event.message.starts_with("in maintenance: "))
+        .map(|event| event.event.code.as_str())
+        .collect();
+    assert!(
+        !marked.is_empty() && marked.iter().all(|code| *code == "ReplicaDamaged"),
+        "{marked:?}"
+    );
+    vault.end_maintenance(DEFAULT_VAULT, window.id).unwrap();
+    let late = now_unix_nanos() + 1;
+    assert_eq!(
+        sent(&vault, late),
+        Vec::<String>::new(),
+        "the digest waits its time"
+    );
+    assert_eq!(
+        sent(&vault, late + 100 * SECOND),
+        ["webhook:hook ReplicaDamaged Raised web1"]
+    );
+    assert_eq!(sent(&vault, late + 200 * SECOND), Vec::<String>::new(), "once");
+    assert_eq!(
+        vault.maintenance_windows(DEFAULT_VAULT).unwrap()[0].state(late),
+        "Over"
+    );
+    // A window that has not begun is forgotten whole.
+    let planned = vault
+        .plan_maintenance(
+            DEFAULT_VAULT,
+            None,
+            (late + 3600 * SECOND, late + 7200 * SECOND),
+            "",
+            "olga",
+        )
+        .unwrap();
+    assert_eq!(planned.state(late), "Planned");
+    vault.end_maintenance(DEFAULT_VAULT, planned.id).unwrap();
+    assert_eq!(vault.maintenance_windows(DEFAULT_VAULT).unwrap().len(), 1);
+}
+
+#[test]
+fn quiet_hours_let_only_the_critical_through_and_a_summary_comes_once_a_day() {
+    let (_folder, vault) = vault();
+    let now = now_unix_nanos();
+    let (_, minute) = super::super::day_time::local(now);
+    let clock = |minute: u16| format!("{:02}:{:02}", minute / 60 % 24, minute % 60);
+    let hours = QuietHours {
+        from: clock(minute),
+        to: clock(minute + 60),
+    };
+    let quiet = AlertSettings {
+        quiet_hours: Some(hours),
+        ..settings(&["hook"])
+    };
+    set(&vault, &quiet);
+    vault.set_site_errors(vec![site_error(Severity::Warning)]);
+    vault.tell_of_health(now).unwrap();
+    let after = |seconds: i64| now + seconds * SECOND;
+    assert_eq!(sent(&vault, after(120)), Vec::<String>::new(), "it waits");
+    vault.set_site_errors(vec![site_error(Severity::Critical)]);
+    vault.tell_of_health(after(130)).unwrap();
+    assert_eq!(sent(&vault, after(240)).len(), 1, "critical goes through");
+    vault.set_site_errors(Vec::new());
+    vault.tell_of_health(after(250)).unwrap();
+    assert_eq!(sent(&vault, after(600)), Vec::<String>::new(), "its end waits");
+    assert_eq!(sent(&vault, after(3700)).len(), 1, "until the hours are over");
+
+    let daily = AlertSettings {
+        daily_summary_at: Some("00:00".to_owned()),
+        ..settings(&["hook"])
+    };
+    set(&vault, &daily);
+    let summary = ["webhook:hook DailySummary Occurred "];
+    // A noon, so that no midnight comes in between.
+    let (_, minute) = super::super::day_time::local(after(3800));
+    let noon = after(3800) + i64::from((720 + 1440 - minute) % 1440) * 60 * SECOND;
+    assert_eq!(sent(&vault, noon), summary);
+    assert_eq!(sent(&vault, noon + 100 * SECOND), Vec::<String>::new());
+    assert_eq!(sent(&vault, noon + 86_400 * SECOND), summary);
+    let bad = AlertSettings {
+        daily_summary_at: Some("25:00".to_owned()),
+        ..settings(&[])
+    };
+    assert!(
+        vault
+            .set_alert_settings(DEFAULT_VAULT, &bad, &BTreeMap::new(), None)
+            .is_err()
+    );
 }

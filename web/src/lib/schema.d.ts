@@ -532,6 +532,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/maintenance-windows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Maintenance windows, the newest first. */
+        get: operations["listMaintenanceWindows"];
+        put?: never;
+        /** Plans a maintenance window: of a machine or of all of the vault. What is still wrong at its end is told then. */
+        post: operations["createMaintenanceWindow"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/maintenance-windows/{window}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends a maintenance window now; one that has not begun is removed. */
+        delete: operations["removeMaintenanceWindow"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/network-mappings": {
         parameters: {
             query?: never;
@@ -1684,6 +1719,8 @@ export interface components {
             user?: string | null;
         };
         AlertSettings: {
+            /** @description HH:MM in the server's time zone; null: no daily summary. */
+            dailySummaryAt?: string | null;
             /**
              * Format: int32
              * @description News is collected this long and sent as one message.
@@ -1692,6 +1729,7 @@ export interface components {
             email?: components["schemas"]["AlertEmail"] | null;
             /** @description What is milder is in the events only. */
             leastSeverity: components["schemas"]["AlertSeverity"];
+            quietHours?: components["schemas"]["QuietHours"] | null;
             /**
              * Format: int64
              * @description The ETag.
@@ -1701,6 +1739,8 @@ export interface components {
         };
         /** @description All of the settings; what is left out has the default, and channels that are left out are removed. */
         AlertSettingsRequest: {
+            /** @description HH:MM in the server's time zone. Sent once a day from then on. */
+            dailySummaryAt?: string | null;
             /**
              * Format: int32
              * @description Default 60.
@@ -1708,6 +1748,7 @@ export interface components {
             digestSeconds?: number | null;
             email?: components["schemas"]["AlertEmailRequest"] | null;
             leastSeverity?: components["schemas"]["AlertSeverity"] | null;
+            quietHours?: components["schemas"]["QuietHours"] | null;
             webhooks?: components["schemas"]["AlertWebhookRequest"][];
         };
         /** @enum {string} */
@@ -2202,6 +2243,17 @@ export interface components {
             mac: string;
             name: string;
         };
+        MaintenanceWindow: {
+            beginsAt: components["schemas"]["Time"];
+            endsAt: components["schemas"]["Time"];
+            /** Format: int64 */
+            id: number;
+            machine?: components["schemas"]["Named"] | null;
+            madeBy: string;
+            note: string;
+            /** @description Planned, On, Over */
+            state: string;
+        };
         MapRequest: {
             /** @description Also for machines that are replicated already. Default false: only for those that will be. */
             applyToItems?: boolean;
@@ -2498,6 +2550,21 @@ export interface components {
                 replicated: boolean;
                 /** @description Its certificates were revoked. */
                 revoked: boolean;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_MaintenanceWindow: {
+            items: {
+                beginsAt: components["schemas"]["Time"];
+                endsAt: components["schemas"]["Time"];
+                /** Format: int64 */
+                id: number;
+                machine?: components["schemas"]["Named"] | null;
+                madeBy: string;
+                note: string;
+                /** @description Planned, On, Over */
+                state: string;
             }[];
             nextCursor?: string | null;
         };
@@ -3055,6 +3122,13 @@ export interface components {
             /** Format: int64 */
             totalBytes: number;
         };
+        /** @description From when to when only what is critical is sent, in the server's time zone; the rest waits for the end. */
+        QuietHours: {
+            /** @description HH:MM */
+            from: string;
+            /** @description HH:MM; before `from`: on the next day. */
+            to: string;
+        };
         /** @description Why something is not allowed or failed. */
         Reason: {
             code: string;
@@ -3485,6 +3559,14 @@ export interface components {
             mustChangePassword: boolean;
             roles: components["schemas"]["VaultRole"][];
             user: string;
+        };
+        WindowRequest: {
+            beginsAt?: components["schemas"]["Time"] | null;
+            /** @description At most 31 days after the beginning. */
+            endsAt: components["schemas"]["Time"];
+            /** @description Name or id; left out: all of the vault. */
+            machine?: string | null;
+            note?: string;
         };
     };
     responses: never;
@@ -4744,6 +4826,111 @@ export interface operations {
             path: {
                 vault: string;
                 machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listMaintenanceWindows: {
+        parameters: {
+            query?: {
+                /** @description Planned, On, Over */
+                state?: string;
+                /** @description -id (default): the newest first; id, beginsAt, endsAt, state; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_MaintenanceWindow"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createMaintenanceWindow: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WindowRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MaintenanceWindow"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeMaintenanceWindow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                window: number;
             };
             cookie?: never;
         };
