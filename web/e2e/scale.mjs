@@ -14,6 +14,8 @@ let failed = false;
 try {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 900 } });
   await context.addCookies([{ name: '__Host-lifeboat', value: SESSION, url: BASE, secure: true, httpOnly: true, sameSite: 'Strict' }]);
+  // The page asks who is there only where a login was before.
+  await context.addInitScript(() => localStorage.setItem('lifeboat-session', '1'));
   const page = await context.newPage();
   const complaints = [];
   page.on('console', (message) => { if (message.type() === 'error') complaints.push(message.text()); });
