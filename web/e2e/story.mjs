@@ -5,11 +5,10 @@ import { begin } from './topics/begin.mjs';
 import { connection } from './topics/connection.mjs';
 import { failover } from './topics/failover.mjs';
 import { pages } from './topics/pages.mjs';
-import { plans } from './topics/plans.mjs';
 import { roles } from './topics/roles.mjs';
 import { site } from './topics/site.mjs';
 
-const TOPICS = { begin, failover, plans, roles, alerts, site, connection, pages };
+const TOPICS = { begin, failover, roles, alerts, site, connection, pages };
 // Some of them alone: TOPICS=begin,alerts; without `begin` the site is one that a story has begun.
 const wanted = process.env.TOPICS?.split(',') ?? Object.keys(TOPICS);
 const agents = [];
