@@ -864,6 +864,40 @@ fn an_answer_that_is_lost_at_the_end_is_not_taken_for_a_yes() {
     home.check(first, &[&one]);
 }
 
+#[test]
+fn a_receiver_that_waits_long_renews_its_certificate() {
+    use lifeboat::agent::identity::Identity;
+    let mut site = support::network::Site::new();
+    site.stop();
+    site.client_life = Duration::from_secs(6);
+    site.start();
+    let joined = site.join(&site.spec("web1", Path::new("/nothing"))).unwrap();
+    let state = site.state("web1");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+    command
+        .args(["agent", "receive", "--json", "--state-dir"])
+        .arg(&state);
+    let mut receiving = support::homeward::Receiving::start(command);
+    receiving.wait_line("waiting");
+    wait_for("another certificate", || {
+        let now = Identity::load(&state).unwrap();
+        (now.certificate_pem != joined.certificate_pem).then_some(())
+    });
+    // The new one is used: when the old one has ended, a server that was restarted lets the receiver in, and renews again.
+    wait_for("the end of the old one", || {
+        let now = lifeboat::rt::now_unix_nanos() / 1_000_000_000;
+        (now > joined.not_after_unix).then_some(())
+    });
+    site.stop();
+    let before = Identity::load(&state).unwrap();
+    site.start();
+    wait_for("a third certificate", || {
+        let now = Identity::load(&state).unwrap();
+        (now.certificate_pem != before.certificate_pem).then_some(())
+    });
+    assert!(!receiving.has_ended(), "{:?}", receiving.lines());
+}
+
 /// Figures, not a verdict: `cargo test --release --test receive how_fast -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures"]

@@ -392,6 +392,12 @@ pub struct NicPreview {
     pub how: String,
 }
 
+fn set_in_branch(cidr: Cidr) -> String {
+    format!(
+        "{cidr} will be set in the branch, where the guest has ifupdown or systemd-networkd on ext4; else it keeps what it is configured with, or asks a DHCP server"
+    )
+}
+
 /// How the guest comes by its address.
 fn how(nic: &Nic) -> String {
     let address = nic.address.as_ref();
@@ -402,14 +408,12 @@ fn how(nic: &Nic) -> String {
         (Network::Isolated { segment, .. }, None) if segment.dhcp => {
             "DHCP in the isolated network hands out an address of its range".to_owned()
         }
+        (Network::Isolated { .. }, Some(address)) => set_in_branch(address.cidr),
         (Network::Isolated { .. }, _) => {
             "DHCP is off in the isolated network: the guest keeps the address that it is configured with"
                 .to_owned()
         }
-        (Network::Bridge { name }, Some(address)) => format!(
-            "{} is wanted, but nothing sets it: the guest keeps what it is configured with, or asks the DHCP server behind the bridge {name}",
-            address.cidr
-        ),
+        (Network::Bridge { .. }, Some(address)) => set_in_branch(address.cidr),
         (Network::Bridge { name }, None) => format!(
             "the guest keeps the address that it is configured with, or asks the DHCP server behind the bridge {name}"
         ),

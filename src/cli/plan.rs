@@ -437,6 +437,9 @@ fn words_of(action: &Value) -> String {
             text(action, "script"),
             text(action, "machine")
         ),
+        Some("probe") if action["port"].is_null() => {
+            format!("{} of {}", text(action, "protocol"), text(action, "machine"))
+        }
         Some("probe") => format!(
             "{} {} of {}",
             text(action, "protocol"),

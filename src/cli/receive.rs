@@ -112,7 +112,7 @@ pub fn run(args: &ReceiveArgs) -> Result<(), Failure> {
         bytes_per_second: args.limit.map(|limit| limit.0),
     };
     let console = Console::new(args.json);
-    let receiver = Receiver::new(settings, identity, runtime.handle().clone(), stop)?;
+    let mut receiver = Receiver::new(settings, identity, runtime.handle().clone(), stop)?;
     let order = receiver.first_order(&console)?;
     let plan = receiver.plan(order, &args.disks)?;
     confirm(&plan, args.yes)?;
@@ -259,6 +259,7 @@ impl Console {
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> "),
         );
+        bar.set_message("starting");
         Self {
             json,
             bar,

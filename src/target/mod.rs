@@ -2,6 +2,7 @@
 //!
 //! Last on the block's way: a machine reads its disks over NBD from `export`. Nothing here knows of vaults or jobs; orders
 //! come as plain values ([`MachineSpec`]). Every verb is safe to run twice.
+mod guest;
 pub mod network;
 pub mod qemu;
 
@@ -279,6 +280,11 @@ pub trait Compute: Send + Sync {
     fn check(&self) -> Result<(), TargetError>;
     /// Makes the machine's folder and networks.
     fn prepare(&self, spec: &MachineSpec) -> Result<(), TargetError>;
+    /// Behind `prepare`, with the disks offered and the machine not started yet: sets addresses in the guest's own configuration,
+    /// where nobody else can. In words what was set, or why nothing was; None: nothing is to be set.
+    fn configure_guest(&self, _: &MachineSpec) -> Option<String> {
+        None
+    }
     /// Starts it, or finds it running.
     fn start(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError>;
     fn stop(&self, spec: &MachineSpec, how: Stop) -> Result<(), TargetError>;

@@ -168,18 +168,18 @@ pub fn replication_health(row: &ItemRow, live: &Live, now: i64) -> Health {
         );
     }
     let away = runs_at_target(row);
-    if is_replicating(row) || away {
-        if let Some(message) = &live.store_full {
-            add(
-                "StoreFull",
-                "Infrastructure",
-                Severity::Critical,
-                "The store has no room",
-                format!("replication of {name} waits: {message}"),
-                "the file system of the store is full, or a quota is reached",
-                "make room or enlarge the file system; replication goes on by itself".to_owned(),
-            );
-        }
+    if (is_replicating(row) || away)
+        && let Some(message) = &live.store_full
+    {
+        add(
+            "StoreFull",
+            "Infrastructure",
+            Severity::Critical,
+            "The store has no room",
+            format!("replication of {name} waits: {message}"),
+            "the file system of the store is full, or a quota is reached",
+            "make room or enlarge the file system; replication goes on by itself".to_owned(),
+        );
     }
     if away {
         line_errors(row, live, now, &mut add);

@@ -218,13 +218,13 @@ pub(super) fn mapped(
     })
 }
 
-/// The address that a NIC has at the source.
-fn source_address(inventory: &Inventory, nic: &Nic, place: usize) -> Option<NicAddress> {
-    let mut real = inventory.nics.iter().filter(|facts| facts.name != "lo");
-    let facts = match &nic.mac {
-        Some(mac) => real.find(|facts| facts.mac.eq_ignore_ascii_case(mac)),
-        None => real.nth(place),
-    }?;
+/// The address that a NIC has at the source; known by its hardware address only.
+fn source_address(inventory: &Inventory, nic: &Nic) -> Option<NicAddress> {
+    let mac = nic.mac.as_ref()?;
+    let facts = inventory
+        .nics
+        .iter()
+        .find(|facts| facts.name != "lo" && facts.mac.eq_ignore_ascii_case(mac))?;
     let cidr = first_ipv4(facts)?;
     let gateway = facts.default_gateway.as_ref().and_then(|text| text.parse().ok());
     Some(NicAddress {
@@ -245,7 +245,7 @@ pub(super) fn resolve_nics(
     let vault = vault_id(transaction, &known.vault)?;
     let inventory = known.inventory.unwrap_or_default();
     let mut resolved = nics.to_vec();
-    for (place, nic) in resolved.iter_mut().enumerate() {
+    for nic in &mut resolved {
         if let Network::Named { name } = &nic.network {
             let (number, found) = match by_name(transaction, vault, name) {
                 Ok(found) => found,
@@ -278,7 +278,7 @@ pub(super) fn resolve_nics(
             };
         }
         if matches!(nic.network, Network::Isolated { .. }) && nic.address.is_none() {
-            nic.address = source_address(&inventory, nic, place);
+            nic.address = source_address(&inventory, nic);
         }
     }
     Ok(Ok(resolved))

@@ -32,5 +32,5 @@ until grep -q "the lab runs" "$log"; do
     read -rt 0.2 <> <(:) || true
 done
 begin=$SECONDS
-WORK=$work LAB_LOG=$log LIFEBOAT=$bin CHROMIUM=$browser SHOTS=${SHOTS:-} node e2e/story.mjs
+WORK=$work LAB_LOG=$log LIFEBOAT=$bin CHROMIUM=$browser SHOTS=${SHOTS:-} node "e2e/${1:-story}.mjs"
 echo "the browser's story took $((SECONDS - begin)) s"

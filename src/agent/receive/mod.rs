@@ -121,10 +121,11 @@ impl Receiver {
     }
 
     /// Waits until there is something to receive.
-    pub fn first_order(&self, observer: &dyn Observer) -> Result<Order, ReceiveError> {
+    pub fn first_order(&mut self, observer: &dyn Observer) -> Result<Order, ReceiveError> {
         let mut retry = Retry::default();
         let mut was_told = None;
         loop {
+            self.renew();
             match self.client.order(&self.settings.machine, None, Duration::ZERO) {
                 Ok(order) => return Ok(order),
                 Err(ReceiveError::Refused(refused)) if refused.code == NOTHING_TO_RECEIVE => {
@@ -191,7 +192,9 @@ impl Receiver {
         let mut begin = Instant::now();
         let mut copied_before = 0;
         loop {
-            self.renew(reporter);
+            if self.renew() {
+                reporter.set_client(self.client.clone());
+            }
             let wait = known.map_or(Duration::ZERO, |_| ORDER_WAIT);
             let name = plan.order.machine.to_string();
             let order = match self.client.order(&name, known, wait) {
@@ -299,12 +302,12 @@ impl Receiver {
         }
     }
 
-    /// A way home may take longer than a certificate lives.
-    fn renew(&mut self, reporter: &Reporter) {
+    /// A way home may take longer than a certificate lives. True: the connection is another one.
+    fn renew(&mut self) -> bool {
         if now_unix_nanos() / 1_000_000_000 < self.identity.renew_at_unix()
             || Instant::now() < self.renew_after
         {
-            return;
+            return false;
         }
         self.renew_after = Instant::now() + RENEW_PERIOD;
         let renewed = {
@@ -324,10 +327,14 @@ impl Receiver {
             Ok((identity, client))
         }) {
             Ok((identity, client)) => {
-                reporter.set_client(client.clone());
                 (self.identity, self.client) = (identity, client);
+                self.renew_after = Instant::now();
+                true
             }
-            Err(error) => tracing::warn!(%error, "the certificate was not renewed; it is tried again"),
+            Err(error) => {
+                tracing::warn!(%error, "the certificate was not renewed; it is tried again");
+                false
+            }
         }
     }
 }

@@ -82,12 +82,7 @@ impl Plan {
         for (ordered, path) in order.disks.iter().zip(paths) {
             let target = Target::open(&path, ordered.size_bytes)?;
             let facts = target.facts();
-            let held = Held {
-                device: path.clone(),
-                stable_id: facts.stable_id.clone(),
-                size_bytes: facts.size_bytes,
-                content: Content::Unknown,
-            };
+            let held = Held::new(&path, facts, Content::Unknown);
             let known = state.disk(ordered.id).filter(|known| known.is_same_disk(&held));
             let is_original = is_original(&order, ordered, facts);
             let content = match known {
@@ -141,13 +136,7 @@ impl Plan {
         progress: &Progress,
     ) -> Result<(), ReceiveError> {
         let disk = &self.disks[index];
-        let facts = disk.facts();
-        let held = Held {
-            device: disk.path().to_owned(),
-            stable_id: facts.stable_id.clone(),
-            size_bytes: facts.size_bytes,
-            content,
-        };
+        let held = Held::new(disk.path(), disk.facts(), content);
         if self.state.disk(disk.ordered.id) != Some(&held) {
             self.state.set(disk.ordered.id, held)?;
         }

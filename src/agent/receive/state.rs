@@ -3,7 +3,9 @@
 //! One file per machine that is received. It is written durably before the first byte of a step is, so that what it says is
 //! never better than the disk. A file that is missing or damaged costs a comparison, nothing more.
 use super::ReceiveError;
+use crate::agent::inventory;
 use crate::block::{DiskId, MachineId, PointId};
+use crate::wire::facts::DiskFacts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -116,17 +118,36 @@ impl Step {
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     pub device: PathBuf,
+    /// Empty where the disk has no name but what is written on it: that changes as it is received.
     pub stable_id: String,
+    /// A device node says which disk it is until the next boot.
+    pub boot_id: String,
     pub size_bytes: u64,
     pub content: Content,
 }
 
 impl Held {
+    pub fn new(device: &Path, facts: &DiskFacts, content: Content) -> Self {
+        let is_of_content = facts.stable_id.starts_with("gpt:") || facts.stable_id.starts_with("mbr:");
+        Self {
+            device: device.to_owned(),
+            stable_id: if is_of_content {
+                String::new()
+            } else {
+                facts.stable_id.clone()
+            },
+            boot_id: inventory::boot_id(),
+            size_bytes: facts.size_bytes,
+            content,
+        }
+    }
+
     /// Whether this is the same disk, as far as disks can be told apart.
     pub fn is_same_disk(&self, other: &Held) -> bool {
+        let is_same_node = self.device == other.device && self.boot_id == other.boot_id;
         self.size_bytes == other.size_bytes
             && self.stable_id == other.stable_id
-            && (!self.stable_id.is_empty() || self.device == other.device)
+            && (!self.stable_id.is_empty() || is_same_node)
     }
 }
 
@@ -241,6 +262,7 @@ mod tests {
         Held {
             device: "/dev/sdx".into(),
             stable_id: "wwn:1".into(),
+            boot_id: "boot".into(),
             size_bytes: 8192,
             content,
         }
@@ -348,5 +370,23 @@ mod tests {
             ..nameless.clone()
         };
         assert!(!nameless.is_same_disk(&elsewhere) && nameless.is_same_disk(&nameless));
+        let rebooted = Held {
+            boot_id: "another".to_owned(),
+            ..nameless.clone()
+        };
+        assert!(!nameless.is_same_disk(&rebooted));
+    }
+
+    #[test]
+    fn what_is_written_on_a_disk_is_not_its_name() {
+        let facts = |stable_id: &str| DiskFacts {
+            stable_id: stable_id.to_owned(),
+            size_bytes: 8192,
+            ..DiskFacts::default()
+        };
+        let new = |stable_id: &str| Held::new(Path::new("/dev/vdb"), &facts(stable_id), Content::Unknown);
+        // An empty disk that was received got the partition table of the original.
+        assert!(new("").is_same_disk(&new("gpt:1")) && new("mbr:1").is_same_disk(&new("gpt:1")));
+        assert!(!new("serial:1").is_same_disk(&new("serial:2")) && !new("").is_same_disk(&new("serial:1")));
     }
 }

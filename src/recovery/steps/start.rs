@@ -144,7 +144,10 @@ pub fn serve_disks(context: &mut Context) -> Result<Done, Fault> {
 pub fn prepare_machine(context: &mut Context) -> Result<Done, Fault> {
     let spec = spec(context)?;
     context.parts.compute.prepare(spec)?;
-    Ok(Done::Succeeded(format!("{} is prepared.", spec.name)))
+    // What cannot be set is said, and holds up nothing: a machine with another address is better than none.
+    let set = context.parts.compute.configure_guest(spec);
+    let set = set.map(|words| format!(" {words}")).unwrap_or_default();
+    Ok(Done::Succeeded(format!("{} is prepared.{set}", spec.name)))
 }
 
 fn take_status(context: &mut Context, spec: &MachineSpec, status: &MachineStatus) {

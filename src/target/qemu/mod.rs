@@ -498,6 +498,10 @@ impl Compute for QemuCompute {
         Self::prepare_folder(spec)
     }
 
+    fn configure_guest(&self, spec: &MachineSpec) -> Option<String> {
+        super::guest::configure(spec)
+    }
+
     fn start(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError> {
         let program = program()?;
         let machine = self.machine(spec);

@@ -4,10 +4,10 @@ import { api, ok, problemOf, whenLoggedOut } from './api';
 import { keep, kept } from './kept';
 import roles from './roles.json';
 import type { components } from './schema';
-import { roleRefusal, type Event, type Item, type Job, type Machine, type Policy, type Problem } from './words';
+import { roleRefusal, type Event, type Item, type Job, type Machine, type Plan, type PlanRun, type Policy, type Problem } from './words';
 
 type Schemas = components['schemas'];
-type Lists = 'items' | 'jobs' | 'events' | 'machines' | 'policies' | 'servers' | 'store';
+type Lists = 'items' | 'jobs' | 'events' | 'machines' | 'policies' | 'plans' | 'servers' | 'store';
 
 /** RPO and progress grow older without a change in the database, so they are asked for. */
 const POLL_MILLIS = 3_000;
@@ -61,6 +61,7 @@ class Site {
   events = $state.raw<Event[]>([]);
   machines = $state.raw<Machine[]>([]);
   policies = $state.raw<Policy[]>([]);
+  plans = $state.raw<Plan[]>([]);
   servers = $state.raw<Schemas['ServerFacts'][]>([]);
   store = $state.raw<Schemas['StoreView'] | null>(null);
   loaded = $state<Partial<Record<Lists, true>>>({});
@@ -166,7 +167,7 @@ class Site {
     this.#source?.close();
     this.#source = null;
     this.stream = 'off';
-    for (const name of ['items', 'jobs', 'events', 'machines', 'policies', 'servers'] as const) this[name] = [];
+    for (const name of ['items', 'jobs', 'events', 'machines', 'policies', 'plans', 'servers'] as const) this[name] = [];
     this.store = null;
     this.loaded = {};
     this.trouble = {};
@@ -188,6 +189,7 @@ class Site {
   loadItems = () => this.#load('items', () => all((query) => ok(api.GET('/api/v1/vaults/{vault}/replicated-items', { params: { path: { vault: this.vault }, query } }))));
   loadMachines = () => this.#load('machines', () => all((query) => ok(api.GET('/api/v1/vaults/{vault}/machines', { params: { path: { vault: this.vault }, query } }))));
   loadPolicies = () => this.#load('policies', () => all((query) => ok(api.GET('/api/v1/vaults/{vault}/policies', { params: { path: { vault: this.vault }, query } }))));
+  loadPlans = () => this.#load('plans', () => all((query) => ok(api.GET('/api/v1/vaults/{vault}/recovery-plans', { params: { path: { vault: this.vault }, query } }))));
   loadJobs = () => this.#load('jobs', async () => (await ok(api.GET('/api/v1/vaults/{vault}/jobs', { params: { path: { vault: this.vault }, query: { limit: 200 } } }))).items);
   loadEvents = () => this.#load('events', async () => (await ok(api.GET('/api/v1/vaults/{vault}/events', { params: { path: { vault: this.vault }, query: { limit: 200 } } }))).items);
   loadServers = () => this.#load('servers', async () => (await ok(api.GET('/api/v1/vaults/{vault}/servers', { params: { path: { vault: this.vault } } }))).items);
@@ -195,7 +197,7 @@ class Site {
 
   async refresh() {
     await Promise.all([
-      this.loadItems(), this.loadJobs(), this.loadEvents(), this.loadMachines(), this.loadPolicies(), this.loadServers(), this.loadStore(),
+      this.loadItems(), this.loadJobs(), this.loadEvents(), this.loadMachines(), this.loadPolicies(), this.loadPlans(), this.loadServers(), this.loadStore(),
     ]);
   }
 
@@ -247,6 +249,13 @@ class Site {
       if (!gone(data)) this.events = upsert(this.events, data, 'first').slice(0, KEPT);
     });
     on('machine', () => void this.loadMachines());
+    on('plan', () => void this.loadPlans());
+    on('planRun', (run: PlanRun) => {
+      if (gone(run)) return;
+      // Ids begin with their time: an older run does not stand before a newer one.
+      this.plans = this.plans.map((plan) => (plan.id === run.plan.id && (plan.lastRun?.id ?? '') <= run.id ? { ...plan, lastRun: run } : plan));
+      if (run.state === 'Succeeded') void this.loadPlans();
+    });
     on('policy', () => void this.loadPolicies());
     on('reset', () => void this.refresh());
   }
