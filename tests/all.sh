@@ -22,6 +22,7 @@ install_missing \
     "mkfs.vfat dosfstools file-systems-under-fire" \
     "mcopy mtools vfat-where-the-kernel-has-none" \
     "sfdisk fdisk partitions-of-test-disks" \
+    "ip iproute2 networks-of-tests" \
     "/usr/lib/postgresql/*/bin/initdb postgresql a-database-under-load" \
     "mariadbd mariadb-server a-database-under-load" \
     "promtool prometheus judges-/metrics-and-the-alert-rules" \
@@ -62,3 +63,4 @@ step "eBPF object" src/agent/capture/bpf/build.sh --check
 step "tests" cargo test --locked --no-fail-fast
 step "calls by the API's document" tests/schemathesis.sh
 step "web interface in a browser" web/e2e/run.sh
+step "a recovery plan in a browser" web/e2e/run.sh plans

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brotliCompressSync, constants } from 'node:zlib';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
@@ -12,6 +12,8 @@ function brotli(): Plugin {
     apply: 'build',
     closeBundle() {
       const folder = join(import.meta.dirname, 'dist');
+      // Its licence goes where it goes.
+      copyFileSync(join(import.meta.dirname, 'node_modules/@novnc/novnc/LICENSE.txt'), join(folder, 'novnc-licence.txt'));
       for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
         if (!/\.(js|css|html|svg)$/.test(name)) continue;
         const raw = readFileSync(join(folder, name));

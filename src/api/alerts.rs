@@ -402,6 +402,15 @@ fn begin_tests(
     user: &str,
 ) -> Result<Vec<Delivery>, ApiError> {
     let mut channels = state.vault.alert_settings(vault)?.settings.channels();
+    if channels.is_empty() {
+        return Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            "NoSuchChannel",
+            "nobody is told of alerts yet: neither an e-mail nor a webhook is set",
+            "none was set yet, or the last one was removed",
+            "set one: lifeboat alert email --help, lifeboat alert webhook --help",
+        ));
+    }
     if let Some(wanted) = wanted {
         let wanted: Channel = wanted.parse()?;
         channels.retain(|channel| *channel == wanted);

@@ -349,7 +349,7 @@ fn show(remote: &Remote, settings: &Value) {
                 .as_str()
                 .map_or_else(String::new, |from| {
                     format!(
-                        "{from} to {}, but what is critical",
+                        "{from} to {}; what is critical is sent all the same",
                         text(&settings["quietHours"], "to")
                     )
                 }),

@@ -279,7 +279,13 @@ pub fn summary(remote: &Remote, job: &Value) {
         let rows: Vec<(&str, String)> = result
             .iter()
             .filter(|(_, value)| !value.is_object() && !value.is_array())
-            .map(|(name, _)| (name.as_str(), text(&job["result"], name)))
+            .map(
+                |(name, value)| match (name.strip_suffix("UnixNanos"), value.as_i64()) {
+                    // A person reads no nanoseconds; programs take --json.
+                    (Some(name), Some(nanos)) => (name, super::size::instant(nanos)),
+                    _ => (name.as_str(), text(&job["result"], name)),
+                },
+            )
             .collect();
         super::remote::facts(&rows);
     }

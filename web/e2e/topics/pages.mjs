@@ -5,7 +5,7 @@ import { axe, call, expect, findings, shot, step, until, visit } from '../lib.mj
 
 export const PAGES = [
   '/', '/items', '/items/lab1', '/items/lab1?tab=points', '/items/lab1?tab=charts', '/items/lab1?tab=disks', '/items/lab2?tab=target', '/items/lab1?tab=health', '/items/lab1?tab=history',
-  '/enable', '/add-machine', '/jobs', '/events', '/policies', '/servers', '/networks', '/capacity', '/alerts', '/users', '/tokens', '/audit', '/settings', '/account', '/nowhere',
+  '/enable', '/add-machine', '/plans', '/jobs', '/events', '/policies', '/servers', '/networks', '/capacity', '/alerts', '/users', '/tokens', '/audit', '/settings', '/account', '/nowhere',
 ];
 const named = (path) => path.replace(/[^a-z0-9]+/gi, '-');
 

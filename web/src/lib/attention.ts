@@ -1,5 +1,5 @@
 /** What needs a person now, from what the server says; the gravest first. Pure. */
-import { count, sentence, words } from './format';
+import { count, words } from './format';
 import type { Item, Job, Machine, Server } from './words';
 
 export interface Need {
@@ -19,7 +19,7 @@ export function needs(items: Item[], machines: Machine[], jobs: Job[], servers: 
     for (const alarm of server.alarms) {
       found.push({
         key: `alarm-${server.name}-${alarm.code}`, tone: alarm.severity === 'Critical' ? 'crit' : 'warn', title: `${server.name}: ${alarm.message}`,
-        text: sentence(alarm.recommendedAction), action: 'See the server', address: '/servers',
+        text: alarm.recommendedAction, action: 'See the server', address: '/servers',
       });
     }
   }

@@ -73,12 +73,6 @@ export function words(name: string): string {
   return spaced.charAt(0).toUpperCase() + spaced.slice(1);
 }
 
-/** The server's texts begin small, so that they may follow a colon. */
-export function sentence(text: string): string {
-  const whole = text.charAt(0).toUpperCase() + text.slice(1);
-  return !whole || /[.!?:]$/.test(whole) ? whole : `${whole}.`;
-}
-
 export function count(amount: number, one: string, many: string = `${one}s`): string {
   return `${amount} ${amount === 1 ? one : many}`;
 }
