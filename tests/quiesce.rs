@@ -349,6 +349,10 @@ fn a_killed_agent_leaves_nothing_at_rest() {
             .map(str::to_owned)
     });
 
+    wait_for("protection", || {
+        (machine.item()["protectionState"] == "Protected").then_some(())
+    });
+
     // A post that fails is told as critical, and stays due until it succeeds.
     std::fs::write(machine.at("broken"), "").unwrap();
     let (code, _, _) = machine.create();
