@@ -4,6 +4,7 @@
 use crate::alerts::{Dispatcher, SiteWatch};
 use crate::api::{self, ApiState};
 use crate::block::{DiskId, MachineId};
+use crate::configuration_server::groups;
 use crate::configuration_server::pki::{Pki, PkiError, days_left, ends_unix};
 use crate::configuration_server::vitals::VitalsWatch;
 use crate::configuration_server::{
@@ -154,6 +155,7 @@ impl Server {
             roster: roster.clone(),
         };
         tasks.spawn(reconciler.run(stop.clone()));
+        tasks.spawn(groups::run(roster.clone(), vault.clone(), stop.clone()));
         let dispatcher = Dispatcher { vault: vault.clone() };
         tasks.spawn(dispatcher.run(stop.clone()));
         let vitals = Arc::new(VitalsWatch::new(vault.clone(), store.clone(), sessions.clone()));

@@ -56,6 +56,11 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
         ) => Role::Operator,
         ("post", _) if below.starts_with("/recovery-plans/{plan}/") => Role::Operator,
         // Infrastructure, protection, policies, networks, plans.
+        ("post", "/replication-groups" | "/replication-groups/{group}/members") => Role::Contributor,
+        ("put", "/replication-groups/{group}") => Role::Contributor,
+        ("delete", "/replication-groups/{group}" | "/replication-groups/{group}/members/{machine}") => {
+            Role::Contributor
+        }
         ("post", "/networks" | "/recovery-plans") => Role::Contributor,
         ("put", "/networks/{network}" | "/network-mappings" | "/recovery-plans/{plan}") => Role::Contributor,
         ("delete", "/networks/{network}" | "/recovery-plans/{plan}") => Role::Contributor,
@@ -104,6 +109,7 @@ fn filled(path: &str) -> String {
         .replace("{window}", "999999")
         .replace("{machine}", "nosuch")
         .replace("{item}", "nosuch")
+        .replace("{group}", "nosuch")
         .replace("{user}", "nosuch")
         .replace("{policy}", "nosuch")
         .replace("{network}", "nosuch")

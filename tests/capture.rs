@@ -58,6 +58,7 @@ impl Site {
             clock: &lifeboat::rt::now_unix_nanos,
             cancel: &AtomicBool::new(false),
             hold: None,
+            round: None,
             quiesce: None,
         };
         cycle::run(

@@ -492,6 +492,7 @@ fn under_fire(kind: Kind) {
             clock: &lifeboat::rt::now_unix_nanos,
             cancel: &AtomicBool::new(false),
             hold: None,
+            round: None,
             quiesce: None,
         };
         let report = match cycle::run(&mut disks, &mut writer, &mut reserve, &mut settings) {

@@ -75,6 +75,7 @@ fn run_cycle(
         clock: &lifeboat::rt::now_unix_nanos,
         cancel: &AtomicBool::new(false),
         hold: None,
+        round: None,
         quiesce: None,
     };
     cycle::run(std::slice::from_mut(disk), &mut writer, reserve, &mut settings)

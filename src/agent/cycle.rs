@@ -14,12 +14,13 @@ use super::capture::{
 use super::freeze::{FreezeError, Held, open_all, sync_all};
 use super::mounts::{self, FileSystem};
 use super::quiesce::{Quiesce, QuiesceError, Quiesced, Step, Why};
+use super::rounds::Round;
 use super::shipper::Shipper;
 use super::sink::{DIGESTS_MAX, ShipError, Sink};
 use super::swap;
 use super::window::{self, Taken};
 use crate::block::{BLOCK_BYTES, BlockRange, Consistency, DiskId, GRANULE_BYTES, PointId};
-use crate::replica::PointSpec;
+use crate::replica::{PointSpec, SharedMark};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,6 +108,8 @@ pub struct CycleSettings<'a> {
     pub hold: Option<&'a mut Held>,
     /// The point is to be app-consistent, by these hooks. Where that fails it is made all the same, and says why it is less.
     pub quiesce: Option<(&'a Quiesce, Why)>,
+    /// The instant is to be that of a replication group.
+    pub round: Option<&'a mut Round>,
 }
 
 /// What the cycle does with a disk at this moment.
@@ -157,6 +160,8 @@ pub struct CycleReport {
     pub app_consistent: Option<Result<(), QuiesceError>>,
     /// How the hooks were called.
     pub hooks: Vec<Step>,
+    /// The other machines of the group have a point of this instant too.
+    pub shared: Option<SharedMark>,
 }
 
 impl Reserve {
@@ -360,6 +365,20 @@ pub fn run(
     let mut taken = taken?;
     let asked = settings.quiesce.is_some_and(|(_, why)| why != Why::Schedule);
     let app_consistent = ended.map(|ended| label(&mut taken, ended, names.unwrap_or_default(), asked));
+    let shared = match &mut settings.round {
+        Some(round) => {
+            let shared = round.verdict();
+            if shared.is_none() {
+                let gap = if taken.note.is_empty() { "" } else { "; " };
+                taken.note = format!(
+                    "{}{gap}of this machine alone: its replication group came to no common instant",
+                    taken.note
+                );
+            }
+            shared
+        }
+        None => None,
+    };
     let mut at = 0;
     for disk in disks.iter_mut() {
         let (mut from, begin) = (0, at);
@@ -380,6 +399,9 @@ pub fn run(
         note: taken.note.clone(),
         freeze_micros: u32::try_from(taken.freeze.as_micros()).unwrap_or(u32::MAX),
     };
+    if let Some(shared) = shared {
+        ship.share(shared);
+    }
     let point = ship.seal(spec)?;
     for disk in disks.iter_mut() {
         disk.acknowledge_below(u64::MAX);
@@ -402,6 +424,7 @@ pub fn run(
         frozen_bytes: taken.bytes,
         app_consistent,
         hooks,
+        shared,
     })
 }
 

@@ -16,6 +16,7 @@ use super::identity::Identity;
 use super::orders::{OrderBook, Orders};
 use super::progress::Kept;
 use super::quiesce::{Quiesce, QuiesceError, Why};
+use super::rounds::{Round, Rounds};
 use super::ship::{Session, SessionSpec, ShipCounters};
 use super::sink::ShipError;
 use super::status::{Board, DiskLive, Halt};
@@ -104,6 +105,8 @@ pub fn run_updatable(
         board.clone(),
         stop.clone(),
     ));
+    let rounds = Rounds::default();
+    let coordinated = runtime.spawn(rounds.clone().run(book.clone(), identities.clone(), stop.clone()));
     let replication = Replication {
         kept,
         settings,
@@ -116,6 +119,7 @@ pub fn run_updatable(
         held: Held::default(),
         kept_down: None,
         app_retry_at: None,
+        rounds: rounds.clone(),
     };
     // An agent whose replication ended must not go on beating as if all were well: whoever runs it starts it anew.
     let over = stop.clone().drop_guard();
@@ -129,6 +133,7 @@ pub fn run_updatable(
         stop.cancelled().await;
         book.stop();
         let _ = beating.await;
+        let _ = coordinated.await;
         let _ = status.await;
     });
     if thread.join().is_err() {
@@ -152,6 +157,7 @@ struct Replication {
     kept_down: Option<u64>,
     /// The app-consistent point that is due is not tried before.
     app_retry_at: Option<Instant>,
+    rounds: Rounds,
 }
 
 /// Why work ended.
@@ -390,11 +396,28 @@ impl Replication {
             }
             let compared = copied < COPIES_COUNTED_FROM || self.kept.resynchronized() != resync;
             let why = self.app_due(&now);
+            // An order of a person goes first: a round answers none for an app-consistent point.
+            let mut round = match why {
+                Some(Why::Request) => None,
+                _ => self.rounds.take(),
+            };
+            let why = match &round {
+                Some(round) => round.app_consistent.then_some(Why::Group),
+                None => why,
+            };
             session.answers(sync);
-            let made = self.cycle(disks, session, &mut reserve, !compared, why, None);
+            let made = self.cycle(disks, session, &mut reserve, !compared, why, round.as_mut(), None);
+            if let (Some(round), Err(error)) = (&mut round, &made) {
+                round.fail(&chain(error));
+            }
+            drop(round);
             // Tried is tried, whatever came of it: hooks that hang must not hold up every point.
             if why.is_some() {
-                self.app_tried(&now, made.as_ref().ok().and_then(app_consistent));
+                let request = match why {
+                    Some(Why::Request) => now.app_sync_request,
+                    _ => self.kept.app_sync(),
+                };
+                self.app_tried(request, made.as_ref().ok().and_then(app_consistent));
             }
             match made {
                 Ok(_) => {
@@ -424,7 +447,7 @@ impl Replication {
             }
             self.board.change().phase = "waiting for the next point".to_owned();
             // As the policy is at that moment: a shorter interval counts from now on, not from the next point on.
-            let next = |orders: &Orders| began + orders.every;
+            let next = |orders: &Orders| began + own_interval(orders);
             let woken = |orders: &Orders| {
                 orders.sync_request != sync || orders.resync_request != resync || orders.halt.is_some()
             };
@@ -437,8 +460,11 @@ impl Replication {
                     break;
                 }
                 let nap = (Instant::now() + Duration::from_millis(500)).min(next(&orders));
-                if !self.book.wait(nap, woken) {
+                if !self.book.wait_for_call(nap, woken) {
                     return Stopped::Orders;
+                }
+                if self.rounds.is_called() {
+                    break;
                 }
             }
             if self
@@ -474,12 +500,12 @@ impl Replication {
     }
 
     /// `made`: the instant of an app-consistent point.
-    fn app_tried(&mut self, orders: &Orders, made: Option<i64>) {
+    fn app_tried(&mut self, request: u64, made: Option<i64>) {
         self.app_retry_at = match made {
             Some(_) => None,
             None => Some(Instant::now() + APP_RETRY),
         };
-        if let Err(error) = self.kept.set_app_consistent(orders.app_sync_request, made) {
+        if let Err(error) = self.kept.set_app_consistent(request, made) {
             tracing::warn!(%error, "the agent's state could not be kept");
         }
     }
@@ -520,7 +546,7 @@ impl Replication {
             return self.cannot_rest(job, error);
         }
         let mut held = Held::default();
-        let made = self.cycle(disks, session, reserve, true, None, Some(&mut held));
+        let made = self.cycle(disks, session, reserve, true, None, None, Some(&mut held));
         let (point, error) = match &made {
             Ok(report) if report.consistency > Consistency::Fuzzy => (Some(report.point), None),
             Ok(report) => (None, Some(format!("it does not come to rest: {}", report.note))),
@@ -662,6 +688,7 @@ impl Replication {
     }
 
     /// `counts`: what is shipped are changes, not a first copy or a comparison. `why`: to be app-consistent.
+    #[allow(clippy::too_many_arguments)] // what differs from cycle to cycle
     fn cycle(
         &self,
         disks: &mut [ProtectedDisk],
@@ -669,6 +696,7 @@ impl Replication {
         reserve: &mut Reserve,
         counts: bool,
         why: Option<Why>,
+        round: Option<&mut Round>,
         hold: Option<&mut Held>,
     ) -> Result<CycleReport, CycleError> {
         let cancel = self.book.cancel();
@@ -688,6 +716,7 @@ impl Replication {
             clock: &clock,
             cancel: &cancel,
             quiesce: why.map(|why| (&self.settings.quiesce, why)),
+            round,
             hold,
         };
         let report = cycle::run(disks, session, reserve, &mut settings)?;
@@ -733,6 +762,15 @@ impl Replication {
         };
         self.board
             .trouble("PointSkipped", false, chain(error), causes, action);
+    }
+}
+
+/// From one point to the next that the machine makes on its own. Shared points count too; where they are to come about as often,
+/// they get their time before the machine goes ahead alone.
+fn own_interval(orders: &Orders) -> Duration {
+    match orders.group_every {
+        Some(group) if orders.every * 2 > group => orders.every.max(group * 3 / 2),
+        _ => orders.every,
     }
 }
 

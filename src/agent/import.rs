@@ -83,6 +83,7 @@ pub fn import(
         clock: &crate::rt::now_unix_nanos,
         cancel: &AtomicBool::new(false),
         hold: None,
+        round: None,
         quiesce: None,
     };
     let report = cycle::run(&mut scanned, &mut writer, &mut Reserve::new()?, &mut settings)?;

@@ -16,6 +16,7 @@ mod orders;
 pub mod progress;
 pub mod receive;
 pub mod quiesce;
+pub mod rounds;
 pub mod ship;
 mod shipper;
 pub mod sink;

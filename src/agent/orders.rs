@@ -19,6 +19,8 @@ pub struct Orders {
     /// Another one than before: somebody else wrote to the replica in between.
     pub line: u64,
     pub sync_request: u64,
+    /// A replication group shares a point this often; None: the machine is in no group.
+    pub group_every: Option<Duration>,
     /// The last of these orders that is for an app-consistent point.
     pub app_sync_request: u64,
     pub fenced: Option<String>,
@@ -48,6 +50,8 @@ impl Orders {
             resync_request: desired.resync_request,
             line: desired.line,
             sync_request: desired.sync_request,
+            group_every: (desired.group_seconds > 0)
+                .then(|| Duration::from_secs(u64::from(desired.group_seconds))),
             app_sync_request: desired.app_sync_request,
             fenced: desired.fenced.then_some(desired.fenced_reason),
             halt: desired.halt_job.as_slice().try_into().ok(),
@@ -80,6 +84,8 @@ struct Inner {
 struct State {
     orders: Option<Orders>,
     stopping: bool,
+    /// A round of the replication group waits for whoever follows the orders.
+    called: bool,
 }
 
 impl OrderBook {
@@ -139,6 +145,33 @@ impl OrderBook {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || state.orders.as_ref().is_some_and(&mut until) {
+                return true;
+            }
+            state = self
+                .0
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Wakes whoever waits by [`wait_for_call`](Self::wait_for_call).
+    pub fn call(&self) {
+        self.state().called = true;
+        self.0.changed.notify_all();
+    }
+
+    /// As [`wait`](Self::wait); also ends when it is called.
+    pub fn wait_for_call(&self, end: Instant, mut until: impl FnMut(&Orders) -> bool) -> bool {
+        let mut state = self.state();
+        loop {
+            if state.stopping || self.0.cancel.load(Ordering::SeqCst) {
+                return false;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let called = std::mem::take(&mut state.called);
+            if called || left.is_zero() || state.orders.as_ref().is_some_and(&mut until) {
                 return true;
             }
             state = self

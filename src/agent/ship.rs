@@ -5,7 +5,7 @@
 //! lost, because what was not acknowledged is still marked as changed.
 use super::sink::{ShipError, Sink};
 use crate::block::{DiskId, PointId};
-use crate::replica::PointSpec;
+use crate::replica::{PointSpec, SharedMark};
 use crate::wire::proto::agent_message::Kind as Said;
 use crate::wire::proto::replication_client::ReplicationClient;
 use crate::wire::proto::server_message::Kind as Answer;
@@ -67,6 +67,7 @@ pub struct Session {
     cancel: Arc<AtomicBool>,
     counters: Arc<ShipCounters>,
     sync_request: u64,
+    group_instant: Option<SharedMark>,
 }
 
 #[derive(Default)]
@@ -186,6 +187,7 @@ impl Session {
             cancel,
             counters,
             sync_request: 0,
+            group_instant: None,
         })
     }
 
@@ -349,6 +351,7 @@ impl Sink for Session {
     fn seal(&mut self, spec: PointSpec, changed_bytes: u64) -> Result<PointId, ShipError> {
         self.sequence += 1;
         let sequence = self.sequence;
+        let shared = self.group_instant.take();
         self.send(Said::Seal(Seal {
             sequence,
             instant_unix_nanos: spec.instant_unix_nanos,
@@ -357,6 +360,7 @@ impl Sink for Session {
             freeze_micros: spec.freeze_micros,
             changed_bytes,
             sync_request: self.sync_request,
+            group_point: shared.map_or_else(Vec::new, |shared| shared.id.as_bytes().to_vec()),
         }))?;
         self.wait(|state| {
             state
@@ -364,6 +368,10 @@ impl Sink for Session {
                 .take_if(|(sealed, _)| *sealed == sequence)
                 .map(|(_, point)| point)
         })
+    }
+
+    fn share(&mut self, shared: SharedMark) {
+        self.group_instant = Some(shared);
     }
 
     fn compare(

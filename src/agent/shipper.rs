@@ -5,7 +5,7 @@
 use super::cycle::CycleError;
 use super::sink::{ShipError, Sink};
 use crate::block::{BLOCK_BYTES, DiskId, FrameBuilder, PointId};
-use crate::replica::PointSpec;
+use crate::replica::{PointSpec, SharedMark};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -171,6 +171,10 @@ impl<'a> Shipper<'a> {
         digests: &[[u8; 32]],
     ) -> Result<Option<Vec<bool>>, ShipError> {
         self.sink.compare(disk, granule, digests)
+    }
+
+    pub fn share(&mut self, shared: SharedMark) {
+        self.sink.share(shared);
     }
 
     pub fn seal(&mut self, spec: PointSpec) -> Result<PointId, CycleError> {

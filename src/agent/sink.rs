@@ -1,6 +1,6 @@
 //! Where frames go: a store in this process, or a process server over the network.
 use crate::block::{DiskId, PointId};
-use crate::replica::{MachineWriter, PointSpec, ReplicaError};
+use crate::replica::{MachineWriter, PointSpec, ReplicaError, SharedMark};
 use bytes::Bytes;
 
 /// Most digests in one question; keeps the question under the limit of a message.
@@ -32,6 +32,8 @@ pub trait Sink {
     fn flush(&mut self) -> Result<(), ShipError>;
     /// Everything appended so far becomes a recovery point. `changed_bytes`: raw bytes shipped for it.
     fn seal(&mut self, spec: PointSpec, changed_bytes: u64) -> Result<PointId, ShipError>;
+    /// The next point that is sealed is shared with other machines. A place without other machines forgets it.
+    fn share(&mut self, _shared: SharedMark) {}
     /// Which of these 64 KiB granules differ at the target, given what they should hold: BLAKE3 of each, from
     /// `first_granule` on, at most [`DIGESTS_MAX`]. None where the target holds nothing of the disk: then everything
     /// is shipped without asking again.

@@ -7,6 +7,9 @@
 //! whether a write is on its way; after reading there must be no bit and no write that began. Then no block changed
 //! between the first and the last read, frozen or not, and the point is crash-consistent. File systems that cannot
 //! be frozen (vfat) are tried again until that is so or patience ends. Otherwise the point is fuzzy and says why.
+//!
+//! In a round of a replication group the first try waits, frozen, until all members stand still; that nothing moved is looked
+//! at after that. A try that does not come to it is this machine's own.
 use super::capture::ReadError;
 use super::cycle::{CycleError, CycleSettings, Moment, ProtectedDisk, Reserve, check_cancelled};
 use super::freeze::{Frozen, Guard, Urgent};
@@ -85,12 +88,25 @@ fn try_once(
     } else {
         Some(Guard::spawn(&settings.guard, &paths, settings.freeze_deadline)?)
     };
+    // Not urgent while it waits for the others.
+    let end = match &mut settings.round {
+        Some(round) if round.is_open() => round.ready(),
+        _ => None,
+    };
     let urgent = guard.is_some().then(Urgent::new);
     let mut frozen = guard.map(Guard::freeze).transpose()?;
     tell(settings, Moment::Frozen);
-    let instant = (settings.clock)();
+    let own_instant = (settings.clock)();
+    if let (Some(round), Some(_)) = (&settings.round, end) {
+        round.frozen();
+    }
     look_at_file_systems(disks, file_systems, frozen.as_ref(), &mut looks);
     let result = read_rest(disks, reserve, &mut looks);
+    let common = match (&mut settings.round, end) {
+        (Some(round), Some(end)) if result.is_ok() => round.all_still(end),
+        _ => None,
+    };
+    let instant = common.unwrap_or(own_instant);
     tell(settings, Moment::Read);
     for (disk, look) in disks.iter().zip(&mut looks).filter(|(disk, _)| disk.is_tracked()) {
         look.quiet = disk.source.is_quiet(&disk.excluded);
@@ -129,6 +145,13 @@ fn try_once(
         .zip(&looks)
         .filter_map(|(disk, look)| Some(format!("{} {}", disk.path().display(), fault(disk, look)?)))
         .collect();
+    if let (Some(round), Some(_)) = (&mut settings.round, end) {
+        match (common, faults.is_empty()) {
+            (Some(_), true) => round.held(),
+            (Some(_), false) => round.fail(&format!("its disks did not stand still: {}", faults.join("; "))),
+            (None, _) => round.fail("the others did not stand still in time"),
+        }
+    }
     let taken = Taken {
         instant,
         consistency: if faults.is_empty() {

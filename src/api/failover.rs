@@ -26,12 +26,14 @@ pub(super) fn point_choice(text: &str) -> Result<PointChoice, ApiError> {
         "latestprocessed" => Ok(PointChoice::LatestProcessed),
         "latestappconsistent" => Ok(PointChoice::LatestAppConsistent),
         "latestcrashconsistent" => Ok(PointChoice::LatestCrashConsistent),
+        "latestmultivm" => Ok(PointChoice::LatestMultiVm),
+        "latestmultivmappconsistent" => Ok(PointChoice::LatestMultiVmAppConsistent),
         _ => text
             .parse::<PointId>()
             .map(PointChoice::Custom)
             .map_err(|_| {
                 ApiError::invalid(
-                    "recoveryPoint is Latest, LatestProcessed, LatestAppConsistent, LatestCrashConsistent or the id of a point",
+                    "recoveryPoint is Latest, LatestProcessed, LatestAppConsistent, LatestCrashConsistent, LatestMultiVm, LatestMultiVmAppConsistent or the id of a point",
                 )
             }),
     }

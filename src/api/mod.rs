@@ -12,6 +12,7 @@ pub mod client;
 mod console;
 mod events;
 mod failover;
+mod groups;
 mod idempotency;
 mod install;
 mod invitations;
@@ -208,7 +209,7 @@ impl ApiState {
     ),
     tags(
         (name = "Session"), (name = "Site"), (name = "Machines"), (name = "Replicated items"), (name = "Failover"),
-        (name = "Policies"), (name = "Networks"), (name = "Recovery plans"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
+        (name = "Policies"), (name = "Networks"), (name = "Replication groups"), (name = "Recovery plans"), (name = "Jobs"), (name = "Events"), (name = "Alerts"), (name = "Users")
     )
 )]
 struct Document;
@@ -281,6 +282,10 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(plan_runs::resume))
         .routes(routes!(plan_runs::skip))
         .routes(routes!(plan_runs::cancel))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::show, groups::update, groups::remove))
+        .routes(routes!(groups::add_member))
+        .routes(routes!(groups::remove_member))
         .routes(routes!(networks::list, networks::create))
         .routes(routes!(networks::show, networks::update, networks::remove))
         .routes(routes!(networks::mappings, networks::map))

@@ -27,6 +27,8 @@ pub struct RecoveryPointView {
     /// Bytes that the store grew by.
     pub stored_bytes: u64,
     pub disks: Vec<String>,
+    /// All machines of a replication group have a point of this instant, under this id; null: it is the machine's alone.
+    pub group_point: Option<String>,
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -75,6 +77,7 @@ pub async fn list(
                 points.retain(|point| after.is_none_or(|after| point.instant_unix_nanos < after));
             }
             points.truncate(limit as usize + 1);
+            let shared = state.store.shared_points();
             Page::of(
                 points,
                 limit,
@@ -88,6 +91,10 @@ pub async fn list(
                         freeze_ms: f64::from(point.freeze_micros) / 1000.0,
                         stored_bytes: point.stored_bytes,
                         disks: point.disks.iter().map(ToString::to_string).collect(),
+                        group_point: point
+                            .shared
+                            .filter(|mark| shared.contains_key(&mark.id))
+                            .map(|mark| mark.id.to_string()),
                     })
                 },
             )

@@ -58,6 +58,10 @@ id!(
     /// One recovery point of a machine.
     PointId
 );
+id!(
+    /// One instant that the machines of a replication group share; each of them has a recovery point of it.
+    GroupPointId
+);
 
 impl PointId {
     /// Its random half, never zero: enough to recognise a point by where 16 bytes have no room.

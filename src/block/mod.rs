@@ -7,7 +7,7 @@ mod id;
 
 pub use extent_set::{BlockRange, ExtentSet};
 pub use frame::{Frame, FrameBuilder, FrameError, FrameExtent};
-pub use id::{DiskId, IdError, MachineId, PointId};
+pub use id::{DiskId, GroupPointId, IdError, MachineId, PointId};
 
 use serde::{Deserialize, Serialize};
 

@@ -26,8 +26,7 @@ pub struct FailoverArgs {
     verb: Verb,
 }
 
-const POINT: &str =
-    "latest, latest-processed, latest-app-consistent, latest-crash-consistent, or the id of a point";
+const POINT: &str = "latest, latest-processed, latest-app-consistent, latest-crash-consistent, latest-multi-vm, latest-multi-vm-app-consistent, or the id of a point";
 
 #[derive(Subcommand)]
 enum Verb {

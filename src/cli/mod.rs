@@ -10,6 +10,7 @@ mod event;
 mod failover;
 mod failure;
 mod job;
+mod group;
 mod join_token;
 mod lab;
 mod login;
@@ -84,6 +85,8 @@ enum Command {
     Policy(policy::PolicyArgs),
     /// Recovery plans: machines in groups, with what is done before and after; tests and failovers of all of them
     Plan(plan::PlanArgs),
+    /// Replication groups: machines that share recovery points
+    Group(group::GroupArgs),
     /// Networks of the target site, and which of them stand for those of the source
     Network(network::NetworkArgs),
     /// Policies, users and replicated items as a file says
@@ -157,6 +160,7 @@ pub fn run() -> u8 {
         Command::Capacity(args) => capacity::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Group(args) => group::run(&args),
         Command::Network(args) => network::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Vaults(args) => vaults::run(&args),

@@ -77,7 +77,10 @@ pub fn run(args: &PointArgs) -> Result<(), Failure> {
                     text(point, "id"),
                     instant(point, "instant"),
                     ago(point, "instant"),
-                    text(point, "consistency"),
+                    match &point["groupPoint"] {
+                        Value::Null => text(point, "consistency"),
+                        _ => format!("{}, shared", text(point, "consistency")),
+                    },
                     format!("{:.1} ms", point["freezeMs"].as_f64().unwrap_or(0.0)),
                     size(point, "storedBytes"),
                     text(point, "note"),

@@ -84,6 +84,7 @@ pub fn run(args: &ReplicateArgs) -> Result<(), Failure> {
             clock: &crate::rt::now_unix_nanos,
             cancel: &std::sync::atomic::AtomicBool::new(false),
             hold: None,
+            round: None,
             quiesce: args.app_consistent.then_some((&quiesce, Why::Request)),
         };
         match cycle::run(&mut disks, &mut writer, &mut reserve, &mut settings) {

@@ -11,14 +11,14 @@ use crate::vault::{
 use crate::wire::proto::control_server::Control;
 use crate::wire::proto::{
     AgentPart, AgentUpdate, Desired, DesiredDisk, EnrolReply, EnrolRequest, FetchAgentRequest,
-    HeartbeatReply, HeartbeatRequest, RenewReply, RenewRequest,
+    HeartbeatReply, HeartbeatRequest, RenewReply, RenewRequest, RoundOrder, RoundReport,
 };
 use crate::wire::{DISKS_MAX, PROTOCOL_VERSION, Refused};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// A clock further off than this cannot use the certificate that it would get.
 const ENROL_SKEW_MAX: Duration = Duration::from_secs(12 * 3600);
@@ -28,6 +28,8 @@ const TROUBLES_MAX: usize = 50;
 /// Of the executable, in one message.
 const PART_BYTES: usize = 256 << 10;
 const INVENTORY_BYTES_MAX: usize = 1 << 20;
+/// A round has five.
+const ROUND_ORDERS_MAX: usize = 16;
 
 #[derive(Clone)]
 pub struct ControlService {
@@ -290,6 +292,7 @@ fn as_message(desired: crate::vault::Desired) -> Desired {
         resync_request: desired.resync_request,
         sync_request: desired.sync_request,
         app_sync_request: desired.app_sync_request,
+        group_seconds: desired.group_seconds,
         fenced: desired.fenced.is_some(),
         fenced_reason: desired.fenced.unwrap_or_default(),
         update: None,
@@ -326,6 +329,29 @@ impl Control for ControlService {
                 Err(refused.status())
             }
         }
+    }
+
+    type CoordinateStream = ReceiverStream<Result<RoundOrder, Status>>;
+
+    async fn coordinate(
+        &self,
+        request: Request<Streaming<RoundReport>>,
+    ) -> Result<Response<Self::CoordinateStream>, Status> {
+        let (machine, serial) = caller(&request)?;
+        let this = self.clone();
+        blocking(move || this.roster.authenticate(machine, &serial))
+            .await?
+            .map_err(|refused| refused.status())?;
+        let (sender, orders) = tokio::sync::mpsc::channel(ROUND_ORDERS_MAX);
+        let number = self.roster.groups().opened(machine, sender);
+        let (roster, mut reports) = (self.roster.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(report)) = reports.message().await {
+                roster.groups().said(machine, report);
+            }
+            roster.groups().closed(machine, number);
+        });
+        Ok(Response::new(ReceiverStream::new(orders)))
     }
 
     type FetchAgentStream = ReceiverStream<Result<AgentPart, Status>>;

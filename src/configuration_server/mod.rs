@@ -2,6 +2,7 @@
 //! enabling and disabling of replication through.
 mod control;
 mod handover;
+pub mod groups;
 mod listener;
 mod on_demand;
 pub mod pki;

@@ -1,7 +1,7 @@
 //! Who is there: when each agent was heard last, which point of it was sealed last. In memory; a restarted server hears
 //! everybody again within a heartbeat.
 use super::control::admit_certificate;
-use crate::block::{Consistency, MachineId, PointId};
+use crate::block::{Consistency, GroupPointId, MachineId, PointId};
 use crate::process_server::{Admission, Admitted, AdmittedDisk, ReceiveReport, RetentionOf, Sessions};
 use crate::recovery::{JobId, Source};
 use crate::replica::{Retention, Store};
@@ -19,6 +19,7 @@ pub struct Roster {
     heartbeat: Duration,
     known: Mutex<HashMap<MachineId, Known>>,
     sealed: Condvar,
+    groups: super::groups::Groups,
 }
 
 #[derive(Default)]
@@ -72,6 +73,7 @@ impl Roster {
             heartbeat,
             known: Mutex::default(),
             sealed: Condvar::new(),
+            groups: super::groups::Groups::default(),
         })
     }
 
@@ -93,6 +95,14 @@ impl Roster {
         self.known()
             .get(&machine)
             .is_some_and(|known| known.last_good_point_unix_nanos > unix_nanos)
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn groups(&self) -> &super::groups::Groups {
+        &self.groups
     }
 
     pub(super) fn last_sealed(&self, machine: MachineId) -> Option<Sealed> {
@@ -187,6 +197,10 @@ impl RetentionOf for Roster {
 impl Admission for Roster {
     fn authenticate(&self, machine: MachineId, serial: &str) -> Result<(), Refused> {
         admit_certificate(&self.vault, machine, serial)
+    }
+
+    fn shared_by(&self, machine: MachineId, instant: GroupPointId) -> Option<u32> {
+        self.groups.shared_by(machine, instant)
     }
 
     fn admit(&self, machine: MachineId, generation: u64) -> Result<Admitted, Refused> {

@@ -19,7 +19,7 @@ pub(crate) use session::blocking;
 pub use session::{ReplicationService, caller};
 pub use sessions::{Backlog, Sessions};
 
-use crate::block::{DiskId, MachineId};
+use crate::block::{DiskId, GroupPointId, MachineId};
 use crate::wire::Refused;
 
 /// What a machine may write now.
@@ -43,4 +43,8 @@ pub trait Admission: Send + Sync {
     fn authenticate(&self, machine: MachineId, serial: &str) -> Result<(), Refused>;
     /// What the machine may write in this generation.
     fn admit(&self, machine: MachineId, generation: u64) -> Result<Admitted, Refused>;
+    /// How many machines share this instant, when the machine is one of them.
+    fn shared_by(&self, _machine: MachineId, _instant: GroupPointId) -> Option<u32> {
+        None
+    }
 }

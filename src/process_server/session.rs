@@ -9,8 +9,8 @@
 //! room, and goes on with the same frame.
 use super::sessions::{Place, Sessions};
 use super::{Admission, Admitted};
-use crate::block::{DiskId, GRANULE_BYTES, MachineId};
-use crate::replica::{DiskSpec, Image, MachineWriter, PointSpec, ReplicaError, Store};
+use crate::block::{DiskId, GRANULE_BYTES, GroupPointId, MachineId};
+use crate::replica::{DiskSpec, Image, MachineWriter, PointSpec, ReplicaError, SharedMark, Store};
 use crate::rt::{Fact, Report, now_unix_nanos};
 use crate::wire::proto::agent_message::Kind as Said;
 use crate::wire::proto::replication_server::Replication;
@@ -374,8 +374,18 @@ impl Worker {
             note: note.clone(),
             freeze_micros: seal.freeze_micros,
         };
+        let shared = match seal.group_point.len() {
+            0 => None,
+            _ => {
+                let id = GroupPointId::from_slice(&seal.group_point)
+                    .map_err(|_| broken("a group's point that is none"))?;
+                // The agent's word is not enough: another machine's choice of a point depends on it.
+                let members = self.shared.admission.shared_by(self.machine, id);
+                members.map(|members| SharedMark { id, members })
+            }
+        };
         let stored_bytes = self.writer.appended_bytes();
-        let point = self.until_room(|worker| worker.writer.seal(spec.clone()))?;
+        let point = self.until_room(|worker| worker.writer.seal_shared(spec.clone(), shared))?;
         self.stored();
         self.shared.sessions.sealed(self.machine);
         self.shared.report.report(Fact::PointSealed {

@@ -1,19 +1,24 @@
 //! Which recovery point a choice means. Pure.
 use super::error::Refusal;
 use super::request::PointChoice;
-use crate::block::{Consistency, DiskId};
+use crate::block::{Consistency, DiskId, GroupPointId};
 use crate::replica::RecoveryPoint;
+use std::collections::HashMap;
 
 /// Whether a machine with these disks can be started from the point. A fuzzy point is of no instant.
 pub fn is_usable(point: &RecoveryPoint, disks: &[DiskId]) -> bool {
     point.consistency > Consistency::Fuzzy && disks.iter().all(|disk| point.disks.contains(disk))
 }
 
+/// Instants that all machines of a group hold, as [`Store::shared_points`](crate::replica::Store::shared_points) gives them.
+pub type SharedInstants = HashMap<GroupPointId, Consistency>;
+
 /// `points`: oldest first, as the store gives them.
 pub fn choose<'a>(
     points: &'a [RecoveryPoint],
     disks: &[DiskId],
     choice: PointChoice,
+    shared: &SharedInstants,
 ) -> Result<&'a RecoveryPoint, Refusal> {
     if let PointChoice::Custom(id) = choice {
         let point = points.iter().find(|point| point.id == id).ok_or_else(|| {
@@ -40,15 +45,34 @@ pub fn choose<'a>(
         return Ok(point);
     }
     let least = match choice {
-        PointChoice::LatestAppConsistent => Consistency::AppConsistent,
+        PointChoice::LatestAppConsistent | PointChoice::LatestMultiVmAppConsistent => {
+            Consistency::AppConsistent
+        }
         _ => Consistency::CrashConsistent,
+    };
+    let multi_vm = matches!(
+        choice,
+        PointChoice::LatestMultiVm | PointChoice::LatestMultiVmAppConsistent
+    );
+    // What the least of the group's points is called counts for all of them.
+    let is_shared = |point: &RecoveryPoint| {
+        let least_of_all = point.shared.and_then(|mark| shared.get(&mark.id));
+        least_of_all.is_some_and(|of_all| *of_all >= least)
     };
     points
         .iter()
         .filter(|point| point.consistency >= least && is_usable(point, disks))
+        .filter(|point| !multi_vm || is_shared(point))
         .max_by_key(|point| point.instant_unix_nanos)
         .ok_or_else(|| {
-            if least == Consistency::AppConsistent {
+            if multi_vm {
+                Refusal::new(
+                    "NoSharedPoint",
+                    "There is no recovery point that the machines of a replication group share.",
+                    "The machine is in no group, a member of it could not take part in a point, or retention has removed the point of one of them.",
+                    "Choose a point of the machine alone, or wait for the next shared one; the health errors say why there is none.",
+                )
+            } else if least == Consistency::AppConsistent {
                 Refusal::new(
                     "NoAppConsistentPoint",
                     "There is no app-consistent recovery point.",
@@ -81,6 +105,7 @@ mod tests {
             freeze_micros: 0,
             disks: disks.to_vec(),
             stored_bytes: 0,
+            shared: None,
         }
     }
 
@@ -95,7 +120,9 @@ mod tests {
             point(4, Consistency::CrashConsistent, &[a]),
             point(5, Consistency::Fuzzy, &both),
         ];
-        let taken = |choice| choose(&points, &both, choice).map(|point| point.instant_unix_nanos);
+        let taken = |choice| {
+            choose(&points, &both, choice, &SharedInstants::new()).map(|point| point.instant_unix_nanos)
+        };
         let code = |choice| taken(choice).unwrap_err().code;
         assert_eq!(taken(PointChoice::Latest).unwrap(), 3);
         assert_eq!(taken(PointChoice::LatestProcessed).unwrap(), 3);
@@ -106,16 +133,55 @@ mod tests {
         assert_eq!(code(PointChoice::Custom(points[4].id)), "PointNotUsable");
         assert_eq!(code(PointChoice::Custom(PointId::new())), "NoSuchPoint");
         let crash_only = &points[..1];
-        let refusal = choose(crash_only, &both, PointChoice::LatestAppConsistent).unwrap_err();
+        let refusal = choose(
+            crash_only,
+            &both,
+            PointChoice::LatestAppConsistent,
+            &SharedInstants::new(),
+        )
+        .unwrap_err();
         assert_eq!(refusal.code, "NoAppConsistentPoint");
-        let refusal = choose(&points[4..], &both, PointChoice::Latest).unwrap_err();
+        let refusal = choose(&points[4..], &both, PointChoice::Latest, &SharedInstants::new()).unwrap_err();
         assert_eq!(refusal.code, "NoRecoveryPoint");
         // One disk less to protect: the point with only that one is the newest.
         assert_eq!(
-            choose(&points, &[a], PointChoice::Latest)
+            choose(&points, &[a], PointChoice::Latest, &SharedInstants::new())
                 .unwrap()
                 .instant_unix_nanos,
             4
         );
+    }
+
+    #[test]
+    fn only_what_all_of_a_group_hold_is_shared() {
+        let disk = DiskId::new();
+        let ids = [GroupPointId::new(), GroupPointId::new(), GroupPointId::new()];
+        let marked = |instant, consistency, id: Option<GroupPointId>| RecoveryPoint {
+            shared: id.map(|id| crate::replica::SharedMark { id, members: 2 }),
+            ..point(instant, consistency, &[disk])
+        };
+        let points = [
+            marked(1, Consistency::AppConsistent, Some(ids[0])),
+            marked(2, Consistency::AppConsistent, Some(ids[1])),
+            // Another member did not seal it.
+            marked(3, Consistency::AppConsistent, Some(ids[2])),
+            marked(4, Consistency::AppConsistent, None),
+        ];
+        // At the second instant another member's applications were not at rest.
+        let shared = SharedInstants::from([
+            (ids[0], Consistency::AppConsistent),
+            (ids[1], Consistency::CrashConsistent),
+        ]);
+        let taken = |choice, shared: &SharedInstants| {
+            choose(&points, &[disk], choice, shared).map(|point| point.instant_unix_nanos)
+        };
+        assert_eq!(taken(PointChoice::LatestMultiVm, &shared).unwrap(), 2);
+        assert_eq!(
+            taken(PointChoice::LatestMultiVmAppConsistent, &shared).unwrap(),
+            1
+        );
+        assert_eq!(taken(PointChoice::LatestAppConsistent, &shared).unwrap(), 4);
+        let refusal = taken(PointChoice::LatestMultiVm, &SharedInstants::new()).unwrap_err();
+        assert_eq!(refusal.code, "NoSharedPoint");
     }
 }

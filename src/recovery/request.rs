@@ -16,6 +16,10 @@ pub enum PointChoice {
     LatestAppConsistent,
     /// Crash-consistent or better.
     LatestCrashConsistent,
+    /// Newest instant that all machines of the replication group hold.
+    LatestMultiVm,
+    /// As before, where the applications of all of them were at rest.
+    LatestMultiVmAppConsistent,
     Custom(PointId),
 }
 

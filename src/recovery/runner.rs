@@ -453,7 +453,12 @@ impl Runner {
             self.0
                 .with_facts(&item, |facts| admission::admit(operation, facts))??;
             if let Some(choice) = request.point() {
-                points::choose(&self.0.parts.store.points(machine)?, &item.disks, choice)?;
+                points::choose(
+                    &self.0.parts.store.points(machine)?,
+                    &item.disks,
+                    choice,
+                    &self.0.parts.store.shared_points(),
+                )?;
             }
             let id = order.id.unwrap_or_else(JobId::new);
             let mut job = self.new_job(id, &item, request.clone(), user, created, &order)?;

@@ -31,6 +31,7 @@ mod verify;
 mod writer;
 
 pub use error::{Disposition, ReplicaError};
+pub use format::manifest::Shared as SharedMark;
 pub use image::Image;
 pub use keys::VaultKey;
 pub use retention::Retention;
@@ -39,7 +40,7 @@ pub use storage::{Fault, Storage};
 pub use verify::{Damage, VerifyReport};
 pub use writer::{MachineWriter, PointSpec};
 
-use crate::block::{BLOCK_BYTES, Consistency, DiskId, ExtentSet, MachineId, PointId};
+use crate::block::{BLOCK_BYTES, Consistency, DiskId, ExtentSet, GroupPointId, MachineId, PointId};
 use format::manifest::{DiskEntry, MANIFEST_BYTES_MAX, Manifest, Pin, PointEntry, Position};
 use keys::DataKey;
 use layer::Layer;
@@ -82,6 +83,8 @@ pub struct RecoveryPoint {
     pub freeze_micros: u32,
     pub disks: Vec<DiskId>,
     pub stored_bytes: u64,
+    /// Other machines have a point of the same instant, where all of them sealed it: [`Store::shared_points`].
+    pub shared: Option<SharedMark>,
 }
 
 /// Which state of a disk.
@@ -439,6 +442,24 @@ impl Store {
         Ok(points.map(|point| recovery_point(machine.id, point)).collect())
     }
 
+    /// Instants of which every machine of the group has a point, with the least that one of these points is called.
+    pub fn shared_points(&self) -> HashMap<GroupPointId, Consistency> {
+        let mut found: HashMap<GroupPointId, (u32, u32, Consistency)> = HashMap::new();
+        for machine in self.all() {
+            for point in &machine.state().manifest.points {
+                if let Some(shared) = point.shared {
+                    let entry = found
+                        .entry(shared.id)
+                        .or_insert((0, shared.members, point.consistency));
+                    entry.0 += 1;
+                    entry.2 = entry.2.min(point.consistency);
+                }
+            }
+        }
+        found.retain(|_, (sealed, members, _)| *sealed >= *members && *members > 0);
+        found.into_iter().map(|(id, (_, _, least))| (id, least)).collect()
+    }
+
     /// A disk as it was. The image stays readable whatever happens to the point later.
     pub fn image(&self, machine: MachineId, disk: DiskId, at: At) -> Result<Image, ReplicaError> {
         let machine = self.machine(machine)?;
@@ -621,6 +642,7 @@ fn recovery_point(machine: MachineId, point: &PointEntry) -> RecoveryPoint {
         freeze_micros: point.freeze_micros,
         disks: point.positions.keys().copied().collect(),
         stored_bytes: point.stored_bytes,
+        shared: point.shared,
     }
 }
 

@@ -42,9 +42,15 @@ pub(super) fn plan(points: &[PointEntry], pins: &[Pin], now: i64, retention: &Re
     let last = points.last().map(|point| point.id);
     let mut taken: HashSet<(i64, i64)> = HashSet::new();
     let mut gone = Vec::new();
-    // The better label first, then the older point, so that a bucket keeps the same point as it ages.
+    // The better label first, then what other machines share (they keep theirs by the same rule), then the older point, so that
+    // a bucket keeps the same point as it ages.
     let mut order: Vec<&PointEntry> = points.iter().collect();
-    order.sort_by_key(|point| (std::cmp::Reverse(point.consistency), point.instant_unix_nanos));
+    order.sort_by_key(|point| {
+        (
+            std::cmp::Reverse((point.consistency, point.shared.is_some())),
+            point.instant_unix_nanos,
+        )
+    });
     for point in order {
         let age = reference.saturating_sub(point.instant_unix_nanos);
         let step = if age <= retention.all_nanos {
@@ -79,6 +85,7 @@ mod tests {
             freeze_micros: 0,
             stored_bytes: 0,
             positions: Default::default(),
+            shared: None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! Appending frames and sealing recovery points: the only way data enters the store.
-use super::format::manifest::{LayerEntry, Manifest, PointEntry, Position};
+use super::format::manifest::{LayerEntry, Manifest, PointEntry, Position, Shared as SharedMark};
 use super::layer::Layer;
 use super::{Machine, ReplicaError, State, Store, blocks_of};
 use crate::block::{Consistency, DiskId, Frame, PointId};
@@ -192,6 +192,15 @@ impl MachineWriter {
 
     /// Makes everything appended so far a recovery point of all disks, durably.
     pub fn seal(&mut self, spec: PointSpec) -> Result<PointId, ReplicaError> {
+        self.seal_shared(spec, None)
+    }
+
+    /// As [`seal`](Self::seal); `shared`: other machines make a point of the same instant.
+    pub fn seal_shared(
+        &mut self,
+        spec: PointSpec,
+        shared: Option<SharedMark>,
+    ) -> Result<PointId, ReplicaError> {
         let machine = self.machine.clone();
         let mut state = machine.state();
         self.admit(&state)?;
@@ -231,6 +240,7 @@ impl MachineWriter {
             freeze_micros: spec.freeze_micros,
             stored_bytes: self.appended_bytes,
             positions,
+            shared,
         });
         machine.publish(&self.store.0.storage, &mut state, manifest)?;
         for disk in full {

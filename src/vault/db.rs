@@ -20,6 +20,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("schema/0008-plans.sql"),
     include_str!("schema/0009-removals.sql"),
     include_str!("schema/0010-maintenance.sql"),
+    include_str!("schema/0011-groups.sql"),
 ];
 
 /// Idle readers that are kept; more are opened when many ask at once.

@@ -17,6 +17,8 @@ const STALLED: i64 = 2 * MINUTE;
 const CHURN_WINDOW: i64 = 10 * MINUTE;
 const CHURN_BYTES: u64 = 64 << 20;
 const UNCLEANED: i64 = DAY;
+/// A round that fails is tried again within seconds.
+const GROUP_PATIENCE: i64 = 20 * SECOND;
 
 /// What moved when. Kept with [`Live`], made anew by heartbeats.
 #[derive(Clone, Debug, Default)]
@@ -217,6 +219,28 @@ pub(super) fn sign_errors(
             "a slow disk, much unwritten data in memory, or too little CPU on the machine",
             "make points less often (policy), or move the load; programs wait while file systems are frozen"
                 .to_owned(),
+        );
+    }
+    if let Some(trouble) = &live.group_trouble
+        && now - trouble.since_unix_nanos
+            > (2 * i64::from(trouble.share_seconds) * SECOND).max(GROUP_PATIENCE)
+    {
+        add(
+            "GroupDegraded",
+            "Replication",
+            Severity::Warning,
+            "A replication group makes no shared points",
+            format!(
+                "the replication group {} has made no shared recovery point for {}; its machines make points of their own. {}",
+                trouble.group,
+                age(now - trouble.since_unix_nanos),
+                trouble.why
+            ),
+            "a member is down, cut off, too busy, was failed over, or is not replicated any more",
+            format!(
+                "bring that machine back, or take it out of the group: lifeboat group show {0}; lifeboat group remove {0} MACHINE",
+                trouble.group
+            ),
         );
     }
     if let Some(heartbeat) = &live.heartbeat

@@ -33,8 +33,19 @@ pub struct Live {
     pub churn: HashMap<DiskId, Churn>,
     /// What moved and what did not.
     pub signs: super::Signs,
+    /// The machine's replication group makes no shared points.
+    pub group_trouble: Option<GroupTrouble>,
     /// When this process opened the vault: nobody has had time to send a heartbeat before that.
     pub since_unix_nanos: i64,
+}
+
+/// Why a replication group makes no shared points, as each of its members tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupTrouble {
+    pub group: String,
+    pub since_unix_nanos: i64,
+    pub share_seconds: u32,
+    pub why: String,
 }
 
 /// How fast a disk changes: what its agent shipped as changes, averaged with this weight on the last minutes. A point comes

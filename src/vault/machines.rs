@@ -23,6 +23,8 @@ pub struct Desired {
     pub sync_request: u64,
     /// The last of these that is for an app-consistent point and is open; 0: none.
     pub app_sync_request: u64,
+    /// The machine's replication group shares a point this often; 0: it is in none.
+    pub group_seconds: u32,
     /// Some: the machine was failed over; why, in words for its console.
     pub fenced: Option<String>,
     /// Number of an order to update the agent that is open.
@@ -582,6 +584,7 @@ impl Vault {
                     size_bytes: disk.size_bytes,
                 })
                 .collect();
+            desired.group_seconds = super::groups::seconds_of(transaction, machine)?;
             desired.app_sync_request = super::on_demand::open_app_order(transaction, machine)?;
             desired.fenced = fenced(&row.item);
             if desired.fenced.is_none() {

@@ -20,6 +20,7 @@ mod db;
 mod error;
 mod events;
 mod facts;
+mod groups;
 mod health;
 mod invitations;
 mod health_log;
@@ -59,6 +60,7 @@ pub use churn::{ChurnSlot, HOUR_SECONDS, MINUTE_SECONDS, SLOT_SECONDS, StoreSamp
 pub use day_time::QuietHours;
 pub use error::VaultError;
 pub use events::{Event, EventFilter, NewEvent, Severity};
+pub use groups::{GROUP_MEMBERS_MAX, GroupLive, GroupRow, GroupValues, SharedInstant};
 pub use health::{Health, HealthError, age, replication_health};
 pub use health_log::OpenHealthError;
 pub use health_signs::{Hop, Signs, stalled_hop};
@@ -109,6 +111,7 @@ pub struct Vault(Arc<Shared>);
 struct Shared {
     db: db::Database,
     live: Mutex<HashMap<MachineId, Live>>,
+    groups: Mutex<HashMap<i64, GroupLive>>,
     throttle: Mutex<users::Throttle>,
     churn: Mutex<churn::Unwritten>,
     site_errors: Mutex<Vec<HealthError>>,
@@ -128,6 +131,7 @@ impl Vault {
         let vault = Self(Arc::new(Shared {
             db,
             live: Mutex::default(),
+            groups: Mutex::default(),
             throttle: Mutex::default(),
             churn: Mutex::default(),
             site_errors: Mutex::default(),
@@ -172,6 +176,10 @@ impl Vault {
         action: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
         self.0.db.read(action)
+    }
+
+    fn groups_live(&self) -> MutexGuard<'_, HashMap<i64, GroupLive>> {
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live_map(&self) -> MutexGuard<'_, HashMap<MachineId, Live>> {

@@ -137,6 +137,7 @@ impl Vault {
             // What is left is history: of removed machines, and of the vault itself.
             for sql in [
                 "DELETE FROM jobs WHERE machine IN (SELECT id FROM machines WHERE vault = ?1)",
+                "DELETE FROM replication_groups WHERE vault = ?1",
                 "DELETE FROM certificates WHERE machine IN (SELECT id FROM machines WHERE vault = ?1)",
                 "DELETE FROM machines WHERE vault = ?1",
                 "DELETE FROM policies WHERE vault = ?1",

@@ -63,7 +63,12 @@ pub fn check_target(context: &mut Context) -> Result<Done, Fault> {
     context.parts.compute.check()?;
     let disks = attached(spec(context)?)?;
     let points = points_of(context)?;
-    let point = points::choose(&points, &disks, choice(context)?)?;
+    let point = points::choose(
+        &points,
+        &disks,
+        choice(context)?,
+        &context.parts.store.shared_points(),
+    )?;
     context.disks.probe(Base {
         machine: context.machine,
         point: point.id,
@@ -78,7 +83,12 @@ pub fn check_target(context: &mut Context) -> Result<Done, Fault> {
 
 fn take_choice(context: &mut Context, disks: &[DiskId]) -> Result<(), JobError> {
     let points = points_of(context)?;
-    let point = points::choose(&points, disks, choice(context)?)?;
+    let point = points::choose(
+        &points,
+        disks,
+        choice(context)?,
+        &context.parts.store.shared_points(),
+    )?;
     context.outcome.point_id = Some(point.id);
     context.outcome.point_instant_unix_nanos = Some(point.instant_unix_nanos);
     context.outcome.point_consistency = Some(point.consistency);

@@ -1,5 +1,5 @@
 //! The manifest of a machine (spec: Manifest).
-use crate::block::{Consistency, DiskId, MachineId, PointId};
+use crate::block::{Consistency, DiskId, GroupPointId, MachineId, PointId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -50,6 +50,17 @@ pub struct PointEntry {
     pub freeze_micros: u32,
     pub stored_bytes: u64,
     pub positions: BTreeMap<DiskId, Position>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
+}
+
+/// The point is of an instant that other machines have a point of too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shared {
+    pub id: GroupPointId,
+    /// How many machines, this one among them.
+    pub members: u32,
 }
 
 /// A disk at a point: all earlier layers, and layer `layer` up to byte `offset`.

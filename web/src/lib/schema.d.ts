@@ -1439,6 +1439,77 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replication-groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Replication groups, by name. */
+        get: operations["listReplicationGroups"];
+        put?: never;
+        /** Makes a replication group. Its machines share recovery points from the next heartbeats on. */
+        post: operations["createReplicationGroup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replication-groups/{group}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One replication group with its members and how its shared points go. */
+        get: operations["showReplicationGroup"];
+        /** Changes how often a group shares points; what is left out stays. */
+        put: operations["updateReplicationGroup"];
+        post?: never;
+        /** Removes a group. Its machines go on with recovery points of their own; shared ones that were made stay. */
+        delete: operations["removeReplicationGroup"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replication-groups/{group}/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes a machine into a group; one that is in it already stays. A machine is in one group at most. */
+        post: operations["addMember"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replication-groups/{group}/members/{machine}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Takes a machine out of a group. */
+        delete: operations["removeMember"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/role-assignments/{user}": {
         parameters: {
             query?: never;
@@ -1654,6 +1725,10 @@ export interface components {
         /** @description The answer to an order that a job carries out. */
         Accepted: {
             job: components["schemas"]["Job"];
+        };
+        AddMemberRequest: {
+            /** @description A replicated machine, by name or id. */
+            machine: string;
         };
         AgentUpdate: {
             agentVersion: string;
@@ -1893,6 +1968,22 @@ export interface components {
             /** @description What was seen; kept with the job. */
             notes?: string;
         };
+        CreateGroupRequest: {
+            /**
+             * Format: int32
+             * @description From one app-consistent one to the next: 3600 to 43200; 0: off. Default: 3600.
+             */
+            appConsistentSeconds?: number | null;
+            /** @description Replicated machines, by name or id. */
+            members?: string[];
+            /** @description 1 to 63 letters, digits, hyphens and underscores. */
+            name: string;
+            /**
+             * Format: int32
+             * @description From one shared point to the next. Default: 30.
+             */
+            shareSeconds?: number | null;
+        };
         CreateNetworkRequest: {
             /** @description Bridge of the target's host; of a productionBridge, where it must be given. */
             bridge?: string | null;
@@ -2043,6 +2134,14 @@ export interface components {
              * @description 0: a free one is chosen.
              */
             hostPort: number;
+        };
+        GroupMember: {
+            id: string;
+            name: string;
+            /** @description It can take part in shared points. */
+            takesPart: boolean;
+            /** @description Why it cannot, or why the last shared point came to nothing because of it. */
+            trouble: string;
         };
         HealthErrorView: {
             category: string;
@@ -2692,6 +2791,8 @@ export interface components {
                 disks: string[];
                 /** Format: double */
                 freezeMs: number;
+                /** @description All machines of a replication group have a point of this instant, under this id; null: it is the machine's alone. */
+                groupPoint?: string | null;
                 id: string;
                 instant: components["schemas"]["Time"];
                 /** @description Why it is not better, where that is known. */
@@ -2769,6 +2870,42 @@ export interface components {
                 target: components["schemas"]["TargetView"];
                 testFailover?: components["schemas"]["FailoverView"] | null;
                 testFailoverState: string;
+            }[];
+            nextCursor?: string | null;
+        };
+        /** @description Part of a list. `nextCursor` null: it was the last part. */
+        Page_ReplicationGroup: {
+            items: {
+                /** Format: int32 */
+                appConsistentSeconds: number;
+                failingSince?: components["schemas"]["Time"] | null;
+                /**
+                 * Format: double
+                 * @description From the order to freeze until all machines had thawed: half of the last rounds took no longer, and 99 % of them.
+                 */
+                freezeWindowMsP50?: number | null;
+                /** Format: double */
+                freezeWindowMsP99?: number | null;
+                /** @description Normal, Warning: there are no shared points; None: fewer than two machines, or nothing is known since the server started. */
+                health: string;
+                lastAppConsistentPoint?: components["schemas"]["SharedPoint"] | null;
+                lastSharedPoint?: components["schemas"]["SharedPoint"] | null;
+                members: components["schemas"]["GroupMember"][];
+                name: string;
+                /**
+                 * Format: int64
+                 * @description The ETag.
+                 */
+                revision: number;
+                /**
+                 * Format: int64
+                 * @description Since the server started: tried, and made.
+                 */
+                rounds: number;
+                /** Format: int32 */
+                shareSeconds: number;
+                /** Format: int64 */
+                sharedPoints: number;
             }[];
             nextCursor?: string | null;
         };
@@ -3161,6 +3298,8 @@ export interface components {
             disks: string[];
             /** Format: double */
             freezeMs: number;
+            /** @description All machines of a replication group have a point of this instant, under this id; null: it is the machine's alone. */
+            groupPoint?: string | null;
             id: string;
             instant: components["schemas"]["Time"];
             /** @description Why it is not better, where that is known. */
@@ -3261,6 +3400,38 @@ export interface components {
             target: components["schemas"]["TargetView"];
             testFailover?: components["schemas"]["FailoverView"] | null;
             testFailoverState: string;
+        };
+        ReplicationGroup: {
+            /** Format: int32 */
+            appConsistentSeconds: number;
+            failingSince?: components["schemas"]["Time"] | null;
+            /**
+             * Format: double
+             * @description From the order to freeze until all machines had thawed: half of the last rounds took no longer, and 99 % of them.
+             */
+            freezeWindowMsP50?: number | null;
+            /** Format: double */
+            freezeWindowMsP99?: number | null;
+            /** @description Normal, Warning: there are no shared points; None: fewer than two machines, or nothing is known since the server started. */
+            health: string;
+            lastAppConsistentPoint?: components["schemas"]["SharedPoint"] | null;
+            lastSharedPoint?: components["schemas"]["SharedPoint"] | null;
+            members: components["schemas"]["GroupMember"][];
+            name: string;
+            /**
+             * Format: int64
+             * @description The ETag.
+             */
+            revision: number;
+            /**
+             * Format: int64
+             * @description Since the server started: tried, and made.
+             */
+            rounds: number;
+            /** Format: int32 */
+            shareSeconds: number;
+            /** Format: int64 */
+            sharedPoints: number;
         };
         ReprotectRequest: {
             /** @description The joined machine that takes the disks home, by name or id. Default: the machine itself. */
@@ -3403,6 +3574,12 @@ export interface components {
             /** @description Name of the policy. */
             policy: string;
         };
+        /** @description An instant at which all machines of a group stood still. */
+        SharedPoint: {
+            /** @description `groupPoint` of the recovery points of the members. */
+            id: string;
+            instant: components["schemas"]["Time"];
+        };
         /** @enum {string} */
         SmtpSecurity: "StartTls" | "Tls" | "None";
         SourceNetwork: {
@@ -3523,6 +3700,19 @@ export interface components {
             lastSync?: boolean | null;
             /** @description Latest (default), LatestProcessed, LatestAppConsistent, LatestCrashConsistent, or the id of a point. */
             recoveryPoint?: string | null;
+        };
+        /** @description What is left out has the default, or stays. */
+        UpdateGroupRequest: {
+            /**
+             * Format: int32
+             * @description From one app-consistent one to the next: 3600 to 43200; 0: off.
+             */
+            appConsistentSeconds?: number | null;
+            /**
+             * Format: int32
+             * @description From one shared point to the next.
+             */
+            shareSeconds?: number | null;
         };
         User: {
             createdAt: components["schemas"]["Time"];
@@ -7205,6 +7395,258 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listReplicationGroups: {
+        parameters: {
+            query?: {
+                /** @description Part of the name. */
+                name?: string;
+                /** @description name (default), health, shareSeconds; with a `-` before it the other way round. */
+                sort?: string;
+                /** @description Most items to answer. */
+                limit?: number;
+                /** @description `nextCursor` of the part before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ReplicationGroup"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createReplicationGroup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateGroupRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicationGroup"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showReplicationGroup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vault: string;
+                group: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicationGroup"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    updateReplicationGroup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the group: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                group: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateGroupRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicationGroup"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeReplicationGroup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the group: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                group: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    addMember: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the group: refused when it was changed since */
+                "If-Match"?: string | null;
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vault: string;
+                group: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddMemberRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicationGroup"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeMember: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the group: refused when it was changed since */
+                "If-Match"?: string | null;
+            };
+            path: {
+                vault: string;
+                group: string;
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicationGroup"];
                 };
             };
             /** @description An error, with what to do about it */
