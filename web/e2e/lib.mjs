@@ -15,6 +15,8 @@ export const browser = await chromium.launch({ executablePath: CHROMIUM, args: [
 const complaints = [];
 export const findings = [];
 const foreign = new Set();
+/** The server's, and another way to it that a topic opened. */
+export const origins = new Set([BASE]);
 /** Set where a refusal of the server is part of the story. */
 let expected = null;
 export function expect(pattern) {
@@ -31,7 +33,7 @@ export async function tab(options = {}) {
   page.on('pageerror', (error) => complaints.push(String(error.stack)));
   page.on('request', (request) => {
     const url = new URL(request.url());
-    if (url.origin !== BASE && !['blob:', 'data:'].includes(url.protocol)) foreign.add(request.url());
+    if (!origins.has(url.origin) && !['blob:', 'data:'].includes(url.protocol)) foreign.add(request.url());
   });
   return { context, page };
 }

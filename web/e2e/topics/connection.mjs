@@ -1,7 +1,7 @@
 // The way to the server is cut, by the network and by the server's end, and comes back.
 import assert from 'node:assert/strict';
 import { createServer, connect } from 'node:net';
-import { ADMIN, BASE, axe, expect, reads, shot, step, tab, until, visit } from '../lib.mjs';
+import { ADMIN, BASE, axe, expect, origins, reads, shot, step, tab, until, visit } from '../lib.mjs';
 
 /** Passes a port on to the server; can be cut, as a network is: what is open ends, nothing new is let in. */
 function link() {
@@ -47,6 +47,7 @@ export async function connection({ page, context }) {
     const own = await tab();
     try {
       const base = `https://127.0.0.1:${port}`;
+      origins.add(base);
       await own.page.goto(`${base}/`);
       await own.page.getByLabel('User').fill('admin');
       await own.page.getByLabel('Password').fill(ADMIN);
