@@ -362,11 +362,12 @@ fn uefi_boots_writes_a_file_and_reaches_the_isolated_network() {
         });
     }
     machine.compute.prepare(&machine.spec).unwrap();
+    assert_eq!(machine.start().power, Power::Running);
     if root {
+        // In place of the address that follows from the machine's own.
         let network = IsolatedNetwork::new(&name).unwrap();
         network.set_address(Ipv4Addr::new(10, 9, 8, 1), 24).unwrap();
     }
-    assert_eq!(machine.start().power, Power::Running);
     machine.says("UEFI Interactive Shell");
     let (width, height) = png_size(&machine.compute.screenshot(&machine.spec).unwrap());
     assert!(width >= 640 && height >= 400, "{width}x{height}");

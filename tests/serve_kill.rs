@@ -1,6 +1,7 @@
 //! `lifeboat serve` is killed with SIGKILL while orders of all kinds come in. Whatever was answered is there afterwards, and
 //! nothing is half-made: every item has its machine, its policy, its disks and its generation, every job has come to an end,
-//! what was removed is gone whole.
+//! what was removed is gone whole. So too with a machine that is replicated and really runs at the target.
+mod support;
 use hyper::Method;
 use lifeboat::api::client::{Address, Client, ClientError};
 use lifeboat::vault::{Heartbeat, Vault};
@@ -22,14 +23,21 @@ struct Serve(Child);
 
 impl Serve {
     fn start(folder: &Path) -> Self {
+        Self::start_at(folder, 0).0
+    }
+
+    /// With the data port of the server before it, for agents; what it said when it was ready.
+    fn start_at(folder: &Path, data_port: u16) -> (Self, Value) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
             .args([
                 "serve",
                 "--json",
                 "--data-listen",
-                "127.0.0.1:0",
+                &format!("127.0.0.1:{data_port}"),
                 "--api-listen",
                 "127.0.0.1:0",
+                "--heartbeat",
+                "1",
             ])
             .env("LIFEBOAT_DATA_DIR", folder)
             .stdin(Stdio::null())
@@ -42,7 +50,7 @@ impl Serve {
         let mut out = BufReader::new(child.stdout.take().unwrap());
         out.read_line(&mut line).unwrap();
         assert!(line.contains("apiUrl"), "{line}");
-        Self(child)
+        (Self(child), serde_json::from_str(&line).unwrap())
     }
 
     fn kill(&mut self) {
@@ -270,4 +278,180 @@ fn nothing_is_half_made_when_the_server_is_killed() {
         );
     }
     println!("{answered} answers, {kills} kills, {} jobs", jobs.len());
+}
+
+/// What is ordered next, in this order again and again, of what is allowed.
+const ORDERS: [(&str, &str); 8] = [
+    ("TestFailover", "test-failover"),
+    ("RepairReplication", "resynchronize"),
+    ("TestFailoverCleanup", "test-failover-cleanup"),
+    ("UnplannedFailover", "unplanned-failover"),
+    ("TestFailover", "test-failover"),
+    ("ChangeRecoveryPoint", "change-recovery-point"),
+    ("TestFailoverCleanup", "test-failover-cleanup"),
+    ("CancelFailover", "cancel-failover"),
+];
+const ROUNDS: usize = 16;
+
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(90);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Joins with an image file for a disk, and runs.
+fn agent(folder: &Path, ready: &Value) -> Agent {
+    let image = folder.join("disk.img");
+    std::fs::File::create(&image).unwrap().set_len(1 << 20).unwrap();
+    let state = folder.join("agent");
+    let text = |key: &str| ready[key].as_str().unwrap().to_owned();
+    let program = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command
+            .env("LIFEBOAT_MACHINE_KEY", "real1")
+            .stderr(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    };
+    let joined = program()
+        .args([
+            "agent",
+            "join",
+            "--name",
+            "real1",
+            "--server",
+            &text("dataAddress"),
+        ])
+        .args([
+            "--fingerprint",
+            &text("fingerprint"),
+            "--passphrase-file",
+            &text("passphraseFile"),
+        ])
+        .arg("--state-dir")
+        .arg(&state)
+        .arg("--disk")
+        .arg(&image)
+        .status()
+        .unwrap();
+    assert!(joined.success());
+    let running = program()
+        .args(["agent", "run", "--state-dir"])
+        .arg(&state)
+        .spawn();
+    Agent(running.unwrap())
+}
+
+#[test]
+fn a_machine_at_the_target_is_never_half_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let item = format!("{V}/replicated-items/real1");
+    let (mut server, ready) = Serve::start_at(&data, 0);
+    let address = ready["dataAddress"].as_str().unwrap();
+    let port: u16 = address.rsplit(':').next().unwrap().parse().unwrap();
+    let _agent = agent(folder.path(), &ready);
+    let mut api = client(&data);
+    wait_for("the inventory", || {
+        let body = json!({ "machine": "real1" });
+        api.post::<Value>(&format!("{V}/replicated-items"), &body).ok()
+    });
+    let state = |api: &mut Client| api.get::<Value>(&item).unwrap()["protectionState"].clone();
+    wait_for("protection", || (state(&mut api) == "Protected").then_some(()));
+    let (mut ordered, mut next) = (0, 0);
+    for round in 0..ROUNDS {
+        let shown: Value = api.get(&item).unwrap();
+        let allowed = |name: &str| {
+            let operations = shown["allowedOperations"].as_array().unwrap();
+            operations
+                .iter()
+                .any(|entry| entry["operation"] == name && entry["allowed"] == true)
+        };
+        let Some(step) = (0..ORDERS.len()).find(|step| allowed(ORDERS[(next + step) % ORDERS.len()].0))
+        else {
+            panic!("nothing is allowed: {shown:#}");
+        };
+        let (_, route) = ORDERS[(next + step) % ORDERS.len()];
+        next = (next + step + 1) % ORDERS.len();
+        let body = match route {
+            "unplanned-failover" => json!({ "recoveryPoint": "LatestProcessed", "lastSync": false }),
+            "change-recovery-point" => json!({ "recoveryPoint": "LatestProcessed" }),
+            _ => json!({}),
+        };
+        // The kill comes while the order is taken, or while it is carried out.
+        let pid = rustix::process::Pid::from_child(&server.0);
+        let delay = Duration::from_millis((round as u64 * 211) % 1100);
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        });
+        if api.post::<Value>(&format!("{item}/{route}"), &body).is_ok() {
+            ordered += 1;
+        }
+        killer.join().unwrap();
+        server.kill();
+        server = Serve::start_at(&data, port).0;
+        api = client(&data);
+        wait_for("the end of all jobs", || {
+            let jobs = api.list(&format!("{V}/jobs"), 1000).ok()?;
+            jobs.iter()
+                .all(|job| {
+                    ["Succeeded", "Failed", "Cancelled"].contains(&job["state"].as_str().unwrap_or_default())
+                })
+                .then_some(())
+        });
+        let settled = state(&mut api);
+        let settled = settled.as_str().unwrap().to_owned();
+        assert!(
+            [
+                "Protected",
+                "UnplannedFailoverCompleted",
+                "ChangeRecoveryPointCompleted"
+            ]
+            .contains(&settled.as_str()),
+            "{route}: {settled}"
+        );
+        // A machine for each failover that is there, and none besides.
+        let shown: Value = api.get(&item).unwrap();
+        let wanted = [&shown["testFailover"], &shown["failover"]]
+            .iter()
+            .filter(|entry| !entry.is_null())
+            .count();
+        let folders = std::fs::read_dir(data.join("vms")).map_or(0, Iterator::count);
+        assert_eq!(folders, wanted, "{route}: {shown:#}");
+        assert_eq!(machines(&data), wanted, "{route}");
+    }
+    println!("{ordered} orders were answered");
+    assert!(ordered > ROUNDS / 4);
+    drop(server);
+    support::end_machines(folder.path());
+}
+
+/// QEMU processes that work in this folder.
+fn machines(data: &Path) -> usize {
+    let of_ours = |process: &std::fs::DirEntry| {
+        let works_in = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        works_in.starts_with(data) && name.starts_with("qemu-system") && !stat.contains(") Z ")
+    };
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(of_ours)
+        .count()
 }
