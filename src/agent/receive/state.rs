@@ -165,7 +165,14 @@ pub struct StateFile {
     /// The file could not be read and was left aside.
     pub was_damaged: bool,
     /// Two receivers with one folder would each undo what the other knows.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for StateFile {
+    /// Not left to the closing of the file: a child that the process is just making has a copy of it until its exec.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl StateFile {
@@ -203,7 +210,7 @@ impl StateFile {
                 disks: BTreeMap::new(),
             }),
             was_damaged,
-            _lock: lock,
+            lock,
         })
     }
 
