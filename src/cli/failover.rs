@@ -51,18 +51,13 @@ enum Verb {
     },
     /// Start the machine at the target for real; the source is fenced
     Unplanned {
-        /// Machine, by name or id
-        name: String,
+        #[command(flatten)]
+        severe: Severe,
         #[arg(long, default_value = "latest", help = POINT)]
         point: String,
         /// Do not ship first what is pending at the source
         #[arg(long)]
         no_last_sync: bool,
-        /// The machine's name once more
-        #[arg(long, value_name = "NAME")]
-        confirm: Option<String>,
-        #[command(flatten)]
-        waiting: Waiting,
     },
     /// Stop the source, take what it wrote last, start the machine at the target: nothing is lost
     Planned {
@@ -98,13 +93,8 @@ enum Verb {
     },
     /// Keep the failover: other recovery points can no longer be chosen
     Commit {
-        /// Machine, by name or id
-        name: String,
-        /// The machine's name once more
-        #[arg(long, value_name = "NAME")]
-        confirm: Option<String>,
         #[command(flatten)]
-        waiting: Waiting,
+        severe: Severe,
     },
     /// The machine that runs at the target: power, ports, screen, serial log
     Machine {
@@ -141,19 +131,20 @@ struct Severe {
     waiting: Waiting,
 }
 
-/// Asks, orders, and waits where that is wanted. True: it is over and went well.
+/// Asks, orders, and waits where that is wanted. The machine's name when it is over, went well, and a person is told more.
 fn severe(
     client: &mut crate::api::client::Client,
     remote: &Remote,
     args: &Severe,
     question: impl FnOnce(&str) -> String,
     (route, body): (&str, Value),
-) -> Result<bool, Failure> {
+) -> Result<Option<String>, Failure> {
     let item: Value = client.get(&remote.item(&args.name, ""))?;
     let name = text(&item, "name");
     confirm(&name, args.confirm.as_deref(), &question(&name))?;
     let accepted: Value = client.post(&remote.item(&name, route), &body)?;
-    Ok(finish(client, remote, &accepted, &args.waiting)?.is_some() && !remote.json)
+    let ended = finish(client, remote, &accepted, &args.waiting)?;
+    Ok(ended.filter(|_| !remote.json).map(|_| name))
 }
 
 pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
@@ -175,30 +166,21 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
             finish(&mut client, remote, &accepted, waiting)?;
         }
         Verb::Unplanned {
-            name,
+            severe: args,
             point,
             no_last_sync,
-            confirm: given,
-            waiting,
         } => {
-            let item: Value = client.get(&remote.item(name, ""))?;
-            let name = text(&item, "name");
-            confirm(
-                &name,
-                given.as_deref(),
-                &format!(
+            let question = |name: &str| {
+                format!(
                     "Fail {name} over? It is started at the target; the source is fenced and must not be used."
-                ),
-            )?;
+                )
+            };
             let mut body = json!({ "recoveryPoint": point });
             if *no_last_sync {
                 body["lastSync"] = json!(false);
             }
-            let accepted: Value = client.post(&remote.item(&name, "/unplanned-failover"), &body)?;
-            if finish(&mut client, remote, &accepted, waiting)?.is_some() && !remote.json {
-                let status: Value = client.get(&remote.item(&name, "/target-machine"))?;
-                say_machine(&status);
-                hint(&format!("next: lifeboat failover commit {name}"));
+            if let Some(name) = severe(&mut client, remote, args, question, ("/unplanned-failover", body))? {
+                say_started(&mut client, remote, &name)?;
             }
         }
         Verb::Planned { severe: args } => {
@@ -207,16 +189,14 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
                     "Fail {name} over? Its source is stopped, and it is started at the target with all that was written."
                 )
             };
-            if severe(
+            if let Some(name) = severe(
                 &mut client,
                 remote,
                 args,
                 question,
                 ("/planned-failover", json!({})),
             )? {
-                let status: Value = client.get(&remote.item(&args.name, "/target-machine"))?;
-                say_machine(&status);
-                hint(&format!("next: lifeboat failover commit {}", args.name));
+                say_started(&mut client, remote, &name)?;
             }
         }
         Verb::ChangePoint { severe: args, point } => {
@@ -224,8 +204,8 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
                 format!("Start {name} from another point? What it wrote at the target since is discarded.")
             };
             let order = ("/change-recovery-point", json!({ "recoveryPoint": point }));
-            if severe(&mut client, remote, args, question, order)? {
-                hint(&format!("next: lifeboat failover commit {}", args.name));
+            if let Some(name) = severe(&mut client, remote, args, question, order)? {
+                hint(&format!("next: lifeboat failover commit {name}"));
             }
         }
         Verb::Cancel { severe: args } => {
@@ -265,29 +245,19 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
                     "Bring {name} home? It is stopped at the target until its disks at home are complete and compared."
                 )
             };
-            if severe(&mut client, remote, args, question, ("/failback", json!({})))? {
+            if let Some(name) = severe(&mut client, remote, args, question, ("/failback", json!({})))? {
                 hint(&format!(
-                    "next: start it at home; then lifeboat failover commit {0}, lifeboat failover reprotect {0}",
-                    args.name
+                    "next: start it at home; then lifeboat failover commit {name}, lifeboat failover reprotect {name}"
                 ));
             }
         }
-        Verb::Commit {
-            name,
-            confirm: given,
-            waiting,
-        } => {
-            let item: Value = client.get(&remote.item(name, ""))?;
-            let name = text(&item, "name");
-            confirm(
-                &name,
-                given.as_deref(),
-                &format!(
+        Verb::Commit { severe: args } => {
+            let question = |name: &str| {
+                format!(
                     "Commit the failover of {name}? The points that it could still be taken back to are removed."
-                ),
-            )?;
-            let accepted: Value = client.post(&remote.item(&name, "/commit"), &json!({}))?;
-            finish(&mut client, remote, &accepted, waiting)?;
+                )
+            };
+            severe(&mut client, remote, args, question, ("/commit", json!({})))?;
         }
         Verb::Machine {
             name,
@@ -318,6 +288,13 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
             finish(&mut client, remote, &accepted, waiting)?;
         }
     }
+    Ok(())
+}
+
+/// The machine that a failover started, and what comes next.
+fn say_started(client: &mut crate::api::client::Client, remote: &Remote, name: &str) -> Result<(), Failure> {
+    say_machine(&client.get(&remote.item(name, "/target-machine"))?);
+    hint(&format!("next: lifeboat failover commit {name}"));
     Ok(())
 }
 

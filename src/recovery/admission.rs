@@ -33,7 +33,7 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
     let no = || Err(not_possible(operation, facts));
     match operation {
         Operation::TestFailover => {
-            if item.protection != ProtectionState::Protected && !runs_at_target(item) {
+            if item.protection != ProtectionState::Protected && !item.runs_at_target() {
                 return no();
             }
             match item.test_failover_state {
@@ -164,21 +164,6 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
             }
         }
     }
-}
-
-/// It lives at the target and has recovery points from there.
-fn runs_at_target(item: &Item) -> bool {
-    item.active_location == ActiveLocation::Recovery
-        && item.failover.is_some()
-        && matches!(
-            item.protection,
-            ProtectionState::PlannedFailoverCompleted
-                | ProtectionState::UnplannedFailoverCompleted
-                | ProtectionState::ChangeRecoveryPointCompleted
-                | ProtectionState::CommitFailoverCompleted
-                | ProtectionState::ReprotectInitiated
-                | ProtectionState::ReprotectFailed
-        )
 }
 
 fn source_silent(facts: &Facts) -> Refusal {

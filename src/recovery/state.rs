@@ -414,6 +414,23 @@ impl Item {
             && (came || self.protection == S::CommitFailoverCompleted)
     }
 
+    /// It lives at the target, no job moves it, and recovery points are made of it there.
+    pub fn runs_at_target(&self) -> bool {
+        use ProtectionState as S;
+        self.active_location == ActiveLocation::Recovery
+            && self.failover.is_some()
+            && matches!(
+                self.protection,
+                S::PlannedFailoverCompleted
+                    | S::UnplannedFailoverCompleted
+                    | S::ChangeRecoveryPointCompleted
+                    | S::CommitFailoverCompleted
+                    | S::ReprotectInitiated
+                    | S::ReprotectFailed
+                    | S::Protected
+            )
+    }
+
     /// Protected, in the direction from the source to the target.
     pub fn is_protected_at_home(&self) -> bool {
         self.active_location == ActiveLocation::Primary && self.protection == ProtectionState::Protected

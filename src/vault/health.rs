@@ -68,22 +68,6 @@ fn is_replicating(row: &ItemRow) -> bool {
         )
 }
 
-/// The machine lives at the target, and recovery points are made of it there.
-fn runs_at_target(row: &ItemRow) -> bool {
-    row.item.active_location == ActiveLocation::Recovery
-        && row.item.failover.is_some()
-        && matches!(
-            row.item.protection,
-            ProtectionState::PlannedFailoverCompleted
-                | ProtectionState::UnplannedFailoverCompleted
-                | ProtectionState::ChangeRecoveryPointCompleted
-                | ProtectionState::CommitFailoverCompleted
-                | ProtectionState::ReprotectInitiated
-                | ProtectionState::ReprotectFailed
-                | ProtectionState::Protected
-        )
-}
-
 /// Of a machine at the target: whether points are made of it, and what its fenced source is at.
 fn line_errors(
     row: &ItemRow,
@@ -167,7 +151,7 @@ pub fn replication_health(row: &ItemRow, live: &Live, now: i64) -> Health {
             "see which recovery points are hit: lifeboat store verify; then resynchronize".to_owned(),
         );
     }
-    let away = runs_at_target(row);
+    let away = row.item.runs_at_target();
     if (is_replicating(row) || away)
         && let Some(message) = &live.store_full
     {

@@ -10,9 +10,7 @@ use super::machines::{machine, unknown_machine};
 use super::policies::usable;
 use super::{ItemRow, Vault, VaultError, vault_id};
 use crate::block::{DiskId, MachineId};
-use crate::recovery::{
-    ActiveLocation, Item, Job, JobId, JobKind, JobState, Journal, JournalError, ProtectionState,
-};
+use crate::recovery::{ActiveLocation, Item, Job, JobId, JobKind, JobState, Journal, JournalError};
 use crate::rt::now_unix_nanos;
 use rusqlite::{Transaction, params};
 use serde_json::json;
@@ -113,9 +111,7 @@ impl Vault {
             let mut changed = row.item;
             unchanged(&changed, revision)?;
             let name = changed.name.clone();
-            if changed.protection != ProtectionState::Protected
-                || changed.active_location != ActiveLocation::Primary
-            {
+            if !changed.is_protected_at_home() {
                 return Err(VaultError::refused(
                     "NotProtected",
                     format!("the disks of {name} cannot be changed in the state {:?}", changed.protection),

@@ -1,6 +1,7 @@
 //! What can end the way home, in words that a person can act on.
 use super::target::TargetError;
 use crate::agent::identity::IdentityError;
+use crate::rt::chain;
 use crate::wire::Refused;
 use std::io;
 use std::path::PathBuf;
@@ -130,14 +131,4 @@ impl ReceiveError {
         };
         Refused::new(code, message, causes, action)
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
