@@ -1,6 +1,6 @@
 // What each role sees: what it may not do is there, disabled, with the reason; the server refuses as well.
 import assert from 'node:assert/strict';
-import { axe, call, dialog, expect, firstPassword, isOff, login, reads, shot, step, tab, visit } from '../lib.mjs';
+import { axe, call, dialog, expect, isOff, newcomer, reads, shot, step, visit } from '../lib.mjs';
 
 const PASSWORD = 'another-long-password';
 const NAMES = { Reader: 'rita', Operator: 'olaf', Contributor: 'carla', Owner: 'oda' };
@@ -17,12 +17,7 @@ const RANK = ['Reader', 'Operator', 'Contributor', 'Owner'];
 export async function roles({ page }) {
   for (const role of RANK) {
     await step(`the view of a ${role}`, async () => {
-      const made = await call(page, 'POST', '/api/v1/vaults/default/users', { name: NAMES[role], role });
-      assert.equal(made.status, 201);
-      const { context, page: other } = await tab();
-      await login(other, NAMES[role], made.data.oneTimePassword);
-      await firstPassword(other, made.data.oneTimePassword, PASSWORD);
-      await other.getByRole('heading', { name: 'Overview' }).waitFor();
+      const { context, page: other } = await newcomer(page, NAMES[role], role, PASSWORD);
       let at = '';
       for (const [path, button, least] of OFFERS) {
         if (path !== at) {
