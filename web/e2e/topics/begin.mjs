@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ADMIN, LIFEBOAT, ONE_TIME, WORK, axe, dialog, expect, firstPassword, isOff, login, reads, shot, step, visit, wayIn } from '../lib.mjs';
+import { ADMIN, LIFEBOAT, ONE_TIME, WORK, axe, dialog, expect, firstPassword, isOff, login, looks, reads, shot, step, visit, wayIn } from '../lib.mjs';
 
 /** An agent of the story's own, with a disk of 32 MiB. */
 export function joinMachine(name, { server, fingerprint, passphrase }) {
@@ -71,7 +71,7 @@ export async function begin({ page, agents }) {
     await takeAnyway(page);
     await page.getByRole('button', { name: 'Enable replication' }).click();
     await page.getByRole('heading', { name: 'newcomer' }).waitFor();
-    await reads(page.locator('main'), /Healthy\s+Protected/, 60);
+    await reads(page.locator('main'), /Healthy\s+Protected/);
   });
   await step('several machines at once: enabled in one review, each with its own result', async () => {
     await visit(page, '/servers');
@@ -82,8 +82,8 @@ export async function begin({ page, agents }) {
     await axe(page, 'enabling several');
     await takeAnyway(dialog(page));
     await dialog(page).getByRole('button', { name: 'Enable replication' }).click();
-    await reads(dialog(page), /1 of 1 machine is through/, 60);
-    await shot(page, 'dialog-enable-several');
+    await reads(dialog(page), /1 of 1 machine is through/);
+    await looks(page, 'enable-several');
     await dialog(page).getByRole('button', { name: 'Close', exact: true }).last().click();
   });
 }

@@ -8,6 +8,7 @@ const NAMES = { Reader: 'rita', Operator: 'olaf', Contributor: 'carla', Owner: '
 const OFFERS = [
   ['/items/lab1', 'Test failover', 'Operator'], ['/items/lab1', 'Fail over…', 'Operator'], ['/items/lab1', 'Resynchronize', 'Operator'], ['/items/lab1', 'Disable replication…', 'Contributor'], ['/items/lab1', 'Change', 'Contributor'],
   ['/items/lab1?tab=disks', 'Include or leave out disks', 'Contributor'], ['/items/lab1?tab=target', 'Change', 'Contributor'], ['/items', 'Enable replication', 'Contributor'],
+  ['/items/lab1?tab=points', 'Make a point now', 'Operator'], ['/groups', 'New group', 'Contributor'], ['/maintenance', 'Plan a window', 'Contributor'],
   ['/policies', 'New policy', 'Contributor'], ['/alerts', 'Change', 'Contributor'], ['/servers', 'Add a machine', 'Contributor'], ['/servers', 'Rename lab1', 'Contributor'],
   ['/networks', 'New network', 'Contributor'], ['/settings', 'New registration key', 'Contributor'], ['/settings', 'Replace the passphrase', 'Contributor'], ['/settings', 'Back up now', 'Contributor'], ['/settings', 'New vault', 'Owner'],
   ['/users', 'New user', 'Owner'], ['/users', 'Reset password of admin', 'Owner'], ['/tokens', 'New token', 'Reader'],
