@@ -49,7 +49,10 @@ fn planned_failover(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle
     let accepted = lab
         .client
         .post(&format!("replicated-items/{name}/planned-failover"), &json!({}))?;
-    went_away(lab, index, name, &accepted, call, circle)
+    went_away(lab, index, name, &accepted, call, circle)?;
+    let line = told(name, &circle.planned_failover);
+    lab.say(&line);
+    Ok(())
 }
 
 /// Judges the machine that a planned failover started. `accepted`: names the job.
@@ -66,8 +69,6 @@ pub(super) fn went_away(
     // The source stands still: what it acknowledged by now is all that it ever will.
     let written = lab.machines[index].source.entries()?;
     circle.planned_failover = follow(lab, index, accepted, (call, written), false)?;
-    let line = told(name, &circle.planned_failover);
-    lab.say(&line);
     if circle.planned_failover.entries_lost > 0 || !circle.stayed_at_rest {
         return Err(broken(name, "a planned failover lost entries".to_owned()));
     }

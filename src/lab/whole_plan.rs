@@ -113,7 +113,17 @@ fn away(
     for (index, (name, circle)) in names.iter().zip(circles).enumerate() {
         let accepted = json!({ "job": { "id": step(&ended, name)["job"] } });
         went_away(lab, index, name, &accepted, call, circle)?;
-        whole.planned_entries_lost += circle.planned_failover.entries_lost;
+        let failover = &mut circle.planned_failover;
+        // Looked at when all of the run was over: only the run says how long it took.
+        (failover.kernel_start_ms, failover.verified_ms) = (None, None);
+        whole.planned_entries_lost += failover.entries_lost;
+        let line = format!(
+            "{name}: {} entries, {} lost; started {:.1} s into the run",
+            failover.entries_at_point,
+            failover.entries_lost,
+            step(&ended, name)["rtoSeconds"].as_f64().unwrap_or(0.0)
+        );
+        lab.say(&line);
     }
     Ok(())
 }

@@ -94,6 +94,7 @@ struct Kept {
     runs: BTreeMap<JobId, PlanRun>,
     run_records: usize,
     run_cut: Option<(usize, Cut)>,
+    reprotect_trouble: Option<RecoveryError>,
     records: usize,
     cut: Option<(usize, Cut)>,
     dead: bool,
@@ -151,6 +152,11 @@ impl Memory {
 
     pub fn add(&self, item: Item) {
         self.kept().items.insert(item.machine, item);
+    }
+
+    /// The next reprotect is refused.
+    pub fn refuse_reprotect(&self, trouble: RecoveryError) {
+        self.kept().reprotect_trouble = Some(trouble);
     }
 
     pub fn is_dead(&self) -> bool {
@@ -285,9 +291,47 @@ impl PlanJournal for Memory {
         if cut.is_some() { Err(dead()) } else { Ok(()) }
     }
 
-    /// The vault's part; `tests/plans.rs` sees it.
-    fn reprotect(&self, _: JobId, machine: MachineId, _: &str) -> Result<(), RecoveryError> {
-        Err(JournalError::NoItem(machine).into())
+    /// As the vault takes it, and its receiver holds the disks at once.
+    fn reprotect(&self, id: JobId, machine: MachineId, user: &str) -> Result<(), RecoveryError> {
+        let mut kept = self.alive()?;
+        if let Some(trouble) = kept.reprotect_trouble.take() {
+            return Err(trouble);
+        }
+        let item = kept
+            .items
+            .get_mut(&machine)
+            .ok_or(JournalError::NoItem(machine))?;
+        item.reprotect = match item.active_location {
+            ActiveLocation::Recovery => Some(Reprotect {
+                receiver: machine,
+                final_point: None,
+            }),
+            ActiveLocation::Primary => None,
+        };
+        if item.reprotect.is_none() {
+            item.generation += 1;
+            item.line += 1;
+        }
+        item.protection = ProtectionState::Protected;
+        item.revision += 1;
+        let now = Some(now_unix_nanos());
+        let job = Job {
+            id,
+            kind: JobKind::Reprotect,
+            machine,
+            state: JobState::Succeeded,
+            user: user.to_owned(),
+            created_unix_nanos: now_unix_nanos(),
+            started_unix_nanos: now,
+            ended_unix_nanos: now,
+            tasks: Vec::new(),
+            parameters: serde_json::json!({}),
+            result: serde_json::json!({}),
+            error: None,
+            restart_of: None,
+        };
+        kept.jobs.insert(id, job);
+        Ok(())
     }
 
     fn cancel_reprotect(&self, job: JobId) -> Result<(), RecoveryError> {
@@ -533,8 +577,12 @@ struct SourceState {
     fenced: Vec<(MachineId, u64)>,
     /// Makes the last point of a source that comes to rest.
     rest: Option<Box<dyn FnMut() -> Result<PointId, String> + Send>>,
+    /// Last points of sources that are at rest already.
+    lasts: HashMap<MachineId, PointId>,
     /// Point with which the receiver's disks were compared.
     home: Option<PointId>,
+    /// Receivers hold whatever point is asked for.
+    home_at_once: bool,
     receiver_trouble: Option<String>,
 }
 
@@ -552,6 +600,17 @@ impl Site {
         let mut state = self.0.lock().unwrap();
         state.connected = true;
         state.rest = Some(Box::new(rest));
+    }
+
+    /// As `rests`, of each machine, and for every server that comes.
+    pub fn rest_at(&self, lasts: HashMap<MachineId, PointId>) {
+        let mut state = self.0.lock().unwrap();
+        state.connected = true;
+        state.lasts = lasts;
+    }
+
+    pub fn receives_at_once(&self) {
+        self.0.lock().unwrap().home_at_once = true;
     }
 
     /// The receiver's disks hold this point, or it is in trouble.
@@ -580,7 +639,10 @@ impl Source for Site {
         result
     }
 
-    fn halt(&self, _: MachineId, _: JobId, _: Duration) -> Result<PointId, String> {
+    fn halt(&self, machine: MachineId, _: JobId, _: Duration) -> Result<PointId, String> {
+        if let Some(last) = self.0.lock().unwrap().lasts.get(&machine) {
+            return Ok(*last);
+        }
         let rest = self.0.lock().unwrap().rest.take();
         let Some(mut rest) = rest else {
             return Err("the test's source does not rest".into());
@@ -606,7 +668,7 @@ impl Source for Site {
         let state = self.0.lock().unwrap();
         match &state.receiver_trouble {
             Some(trouble) => Err(trouble.clone()),
-            None => Ok(state.home == Some(point)),
+            None => Ok(state.home_at_once || state.home == Some(point)),
         }
     }
 
