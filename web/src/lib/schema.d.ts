@@ -2791,6 +2791,8 @@ export interface components {
                 disks: string[];
                 /** Format: double */
                 freezeMs: number;
+                /** @description The least of what the machines of the group call their points of this instant: AppConsistent, CrashConsistent. */
+                groupConsistency?: string | null;
                 /** @description All machines of a replication group have a point of this instant, under this id; null: it is the machine's alone. */
                 groupPoint?: string | null;
                 id: string;
@@ -3298,6 +3300,8 @@ export interface components {
             disks: string[];
             /** Format: double */
             freezeMs: number;
+            /** @description The least of what the machines of the group call their points of this instant: AppConsistent, CrashConsistent. */
+            groupConsistency?: string | null;
             /** @description All machines of a replication group have a point of this instant, under this id; null: it is the machine's alone. */
             groupPoint?: string | null;
             id: string;
