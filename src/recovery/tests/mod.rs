@@ -1,6 +1,7 @@
 //! Recovery with a real store, real branches and real NBD servers. Only two things are made up: a journal in memory that
 //! can be cut off at any record, and a hypervisor that fails where it is told to; its machines really read their disks.
 mod crashes;
+mod faults;
 mod lifecycle;
 mod qemu;
 mod stories;
@@ -10,8 +11,8 @@ use super::plan::{PlanJournal, PlanRun};
 use super::runner::Limits;
 use super::*;
 use crate::block::{BLOCK_BYTES, Consistency, DiskId, FrameBuilder, MachineId, PointId};
-use crate::replica::{DiskSpec, PointSpec, Store, VaultKey};
-use crate::rt::now_unix_nanos;
+use crate::replica::{DiskSpec, Fault, PointSpec, Storage, Store, VaultKey};
+use crate::rt::{Fact, Report, now_unix_nanos};
 use crate::target::*;
 use crate::wire::facts::Firmware;
 use std::collections::{BTreeMap, HashMap};
@@ -584,6 +585,8 @@ struct SourceState {
     /// Receivers hold whatever point is asked for.
     home_at_once: bool,
     receiver_trouble: Option<String>,
+    /// Whatever is asked of the source's side fails.
+    trouble: bool,
 }
 
 #[derive(Default)]
@@ -622,6 +625,10 @@ impl Site {
         };
     }
 
+    pub fn trouble(&self, trouble: bool) {
+        self.0.lock().unwrap().trouble = trouble;
+    }
+
     pub fn fenced(&self) -> Vec<(MachineId, u64)> {
         self.0.lock().unwrap().fenced.clone()
     }
@@ -640,9 +647,14 @@ impl Source for Site {
     }
 
     fn halt(&self, machine: MachineId, _: JobId, _: Duration) -> Result<PointId, String> {
-        if let Some(last) = self.0.lock().unwrap().lasts.get(&machine) {
+        let state = self.0.lock().unwrap();
+        if state.trouble {
+            return Err("a hook failed".into());
+        }
+        if let Some(last) = state.lasts.get(&machine) {
             return Ok(*last);
         }
+        drop(state);
         let rest = self.0.lock().unwrap().rest.take();
         let Some(mut rest) = rest else {
             return Err("the test's source does not rest".into());
@@ -661,12 +673,17 @@ impl Source for Site {
     }
 
     fn receiver_trouble(&self, _: MachineId) -> Option<String> {
-        self.0.lock().unwrap().receiver_trouble.clone()
+        let state = self.0.lock().unwrap();
+        match state.trouble {
+            true => Some("it is not heard".into()),
+            false => state.receiver_trouble.clone(),
+        }
     }
 
     fn is_home(&self, _: MachineId, point: PointId) -> Result<bool, String> {
         let state = self.0.lock().unwrap();
         match &state.receiver_trouble {
+            _ if state.trouble => Err("the disk at home failed".into()),
             Some(trouble) => Err(trouble.clone()),
             None => Ok(state.home_at_once || state.home == Some(point)),
         }
@@ -674,6 +691,16 @@ impl Source for Site {
 
     fn fence(&self, machine: MachineId, generation: u64) {
         self.0.lock().unwrap().fenced.push((machine, generation));
+    }
+}
+
+/// What the data plane said.
+#[derive(Default)]
+pub struct Facts(Mutex<Vec<Fact>>);
+
+impl Report for Facts {
+    fn report(&self, fact: Fact) {
+        self.0.lock().unwrap().push(fact);
     }
 }
 
@@ -685,6 +712,9 @@ pub struct Bed {
     pub journal: Arc<Memory>,
     pub compute: Arc<Fake>,
     pub site: Arc<Site>,
+    pub facts: Arc<Facts>,
+    /// Under the store.
+    pub storage: Storage,
     /// None for a moment while the server "restarts".
     store: Option<Store>,
     runner: Option<Runner>,
@@ -714,20 +744,31 @@ impl Drop for Bed {
 impl Bed {
     /// A protected machine with two disks and two points; the first bytes of the disks tell the point: 1 and 2.
     pub fn new() -> Self {
-        let item = item();
-        let bed = Self::empty(item);
+        Self::with_fault(Fault::Full)
+    }
+
+    /// What the store's storage does when it is told to fail.
+    pub fn with_fault(fault: Fault) -> Self {
+        let bed = Self::made(item(), fault);
         bed.seal(1, Consistency::AppConsistent);
         bed.seal(2, Consistency::CrashConsistent);
         bed
     }
 
     pub fn empty(item: Item) -> Self {
+        Self::made(item, Fault::Full)
+    }
+
+    fn made(item: Item, fault: Fault) -> Self {
         // In memory where that is possible: a process that dies loses nothing there, and hundreds of servers do.
         let folder = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
         let key = VaultKey::generate();
-        let store = Store::create(&folder.path().join("store"), &key).unwrap();
+        let storage = Storage::failing_after(i64::MAX, fault);
+        let root = folder.path().join("store");
+        drop(Store::create(&root, &key).unwrap());
+        let store = Store::open_with(&root, &key, storage.clone()).unwrap();
         store.register_machine(item.machine, &item.name).unwrap();
         for &id in &item.disks {
             let spec = DiskSpec {
@@ -748,6 +789,8 @@ impl Bed {
             journal,
             compute: Arc::default(),
             site: Arc::default(),
+            facts: Arc::default(),
+            storage,
             store: Some(store),
             runner: None,
             limits: Limits {
@@ -778,7 +821,7 @@ impl Bed {
             },
             vms: self.vms(),
             source: self.site.clone(),
-            report: Arc::new(()),
+            report: self.facts.clone(),
         };
         self.runner = Some(Runner::with_limits(parts, self.limits.clone()));
     }
@@ -811,9 +854,11 @@ impl Bed {
         }
         self.store = None;
         self.journal.heal();
+        self.storage.heal();
         let deadline = Instant::now() + LIMIT;
         let store = loop {
-            match Store::open(&self.folder.path().join("store"), &self.key) {
+            let root = self.folder.path().join("store");
+            match Store::open_with(&root, &self.key, self.storage.clone()) {
                 Ok(store) => break store,
                 // A thread of the old process holds it for a moment longer.
                 Err(crate::replica::ReplicaError::Locked(_)) if Instant::now() < deadline => {
