@@ -147,7 +147,9 @@ pub fn ifupdown(text: &str, place: usize, address: &NicAddress) -> Option<(Strin
         .map_or(lines.len(), |len| from + 1 + len);
     let mut changed: Vec<String> = lines[..from].iter().map(|line| (*line).to_owned()).collect();
     changed.push(format!("iface {name} inet static"));
-    changed.push(format!("    address {}", address.cidr));
+    // Not as one word: busybox wants them apart.
+    changed.push(format!("    address {}", address.cidr.address));
+    changed.push(format!("    netmask {}", address.cidr.mask()));
     changed.extend(address.gateway.map(|gateway| format!("    gateway {gateway}")));
     if !address.dns.is_empty() {
         let dns: Vec<String> = address.dns.iter().map(ToString::to_string).collect();

@@ -26,7 +26,7 @@ fn a_stanza_of_ifupdown_is_replaced_and_the_others_stay() {
     assert_eq!(name, "eth0");
     assert_eq!(
         changed,
-        "# by hand\nauto lo\niface lo inet loopback\n\nallow-hotplug eth0\niface eth0 inet static\n    address 192.0.2.7/24\n    gateway 192.0.2.1\n    dns-nameservers 192.0.2.53\n\nauto eth1\niface eth1 inet static\n    address 10.0.0.1/8\n"
+        "# by hand\nauto lo\niface lo inet loopback\n\nallow-hotplug eth0\niface eth0 inet static\n    address 192.0.2.7\n    netmask 255.255.255.0\n    gateway 192.0.2.1\n    dns-nameservers 192.0.2.53\n\nauto eth1\niface eth1 inet static\n    address 10.0.0.1/8\n"
     );
     assert_eq!(
         settings::ifupdown(&changed, 0, &address()).unwrap().1,
@@ -246,7 +246,8 @@ fn whoever_configures_the_guest_is_told_and_told_back() {
             0o644,
             &[
                 "iface eth0 inet static",
-                "address 192.0.2.7/24",
+                "address 192.0.2.7",
+                "netmask 255.255.255.0",
                 "gateway 192.0.2.1",
             ],
         ),
@@ -265,7 +266,11 @@ fn whoever_configures_the_guest_is_told_and_told_back() {
             ],
             "etc/network/interfaces.d/50-cloud-init",
             0o644,
-            &["iface ens3 inet static", "address 192.0.2.7/24"],
+            &[
+                "iface ens3 inet static",
+                "address 192.0.2.7",
+                "netmask 255.255.255.0",
+            ],
         ),
         (
             "systemd-networkd sets 52:54:00:00:00:07",
