@@ -3053,7 +3053,10 @@ export interface components {
             notes?: string;
         };
         PlanFailoverRequest: {
-            /** @description Latest (default), LatestProcessed, LatestAppConsistent, LatestCrashConsistent */
+            /**
+             * @description Latest (default), LatestProcessed, LatestAppConsistent, LatestCrashConsistent, LatestMultiVm,
+             *     LatestMultiVmAppConsistent. MultiVm: machines of a replication group at one instant, the others at their latest.
+             */
             recoveryPoint?: string | null;
         };
         PlanGroup: {
@@ -3158,7 +3161,10 @@ export interface components {
             scripts: string[];
         };
         PlanTestRequest: {
-            /** @description Latest, LatestProcessed (default), LatestAppConsistent, LatestCrashConsistent */
+            /**
+             * @description Latest, LatestProcessed (default), LatestAppConsistent, LatestCrashConsistent, LatestMultiVm,
+             *     LatestMultiVmAppConsistent. MultiVm: machines of a replication group at one instant, the others at their latest.
+             */
             recoveryPoint?: string | null;
             /** @description Isolated network of the vault in place of the plan's. */
             testNetwork?: string | null;
