@@ -530,6 +530,7 @@ mod tests {
                 disks: vec![DiskAttachment {
                     socket,
                     export: "disk".into(),
+                    file: None,
                 }],
                 nics: vec![nic],
             };
