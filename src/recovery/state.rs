@@ -582,7 +582,7 @@ mod tests {
         "----- ------ --- --- -fv --- --- ---", // u CancelFailoverInProgress
         "----- ------ --- --- u-- --- --- ---", // v CancelFailoverFailed
         "----- ------ --- --- --- -fx --- ---", // w ReprotectInitiated
-        "----- ------ --- --- --- w-- y-- ss-", // x ReprotectFailed
+        "----- ------ --- --- --- w-- y-- xs-", // x ReprotectFailed
         "----- ------ --- --- --- --- -az ---", // y DisablingProtection
         "----- ------ --- --- --- --- y-- --y", // z DisablingFailed
     ];
