@@ -7,6 +7,7 @@ fn main() -> ExitCode {
     if args.nth(1).is_some_and(|word| word == "freeze-guard") {
         return ExitCode::from(lifeboat::agent::freeze::guard_main(args));
     }
+    lifeboat::rt::memory::keep_little();
     let filter = tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,lifeboat=info"));
     tracing_subscriber::fmt()

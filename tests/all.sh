@@ -64,3 +64,4 @@ step "tests" cargo test --locked --no-fail-fast
 step "calls by the API's document" tests/schemathesis.sh
 step "web interface in a browser" web/e2e/run.sh
 step "a recovery plan in a browser" web/e2e/run.sh plans
+step "away and home again in a browser" web/e2e/run.sh lifecycle

@@ -4,7 +4,7 @@
 mod site;
 
 use lifeboat::recovery::Journal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use site::TestServer;
 use std::process::{Command, Output, Stdio};
 
@@ -92,6 +92,154 @@ fn a_site_is_as_its_file_says_and_nothing_is_taken_away() {
     assert_eq!(empty["changes"].as_array().unwrap().len(), 0);
     assert_eq!(empty["leftAlone"].as_array().unwrap().len(), 3);
     std::fs::write(&file, "[[polic]]\n").unwrap();
+    let refused = run(&server, &["apply", "-f", file.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+const TOGETHER: &str = r#"
+[[item]]
+machine = "web2"
+
+[[group]]
+name = "shop"
+members = ["WEB1", "web2"]
+share_seconds = 10
+
+[[plan]]
+name = "site"
+on_machine_failure = "ask"
+on_failure = [{ name = "tell", kind = "script", script = "tell.sh", arguments = ["two words", ""], directions = ["recoveryToPrimary"] }]
+
+[[plan.group]]
+name = "data"
+machines = ["Web1"]
+before = [{ name = "settle", kind = "delay", seconds = 5 }]
+after = [
+  { name = "answers", kind = "probe", machine = "WEB1", protocol = "http", port = 80, path = "/health", status = 204 },
+  { name = "look", kind = "manual", instructions = "Is it whole?", failover_types = ["test"] },
+]
+
+[[plan.group]]
+machines = ["web2"]
+"#;
+
+#[test]
+fn groups_and_plans_are_as_their_file_says() {
+    let server = TestServer::start();
+    server.protect("web1");
+    server.protect("db1");
+    server.join("web2");
+    let file = server.folder.path().join("site.toml");
+    let apply = |text: &str, more: &[&str]| -> (Vec<String>, Vec<String>) {
+        std::fs::write(&file, text).unwrap();
+        let mut args = vec!["apply", "--json", "-f", file.to_str().unwrap()];
+        args.extend(more);
+        let told: Value = serde_json::from_str(&ok(&server, &args)).unwrap();
+        let lines = |field: &str| {
+            let lines = told[field].as_array().unwrap().iter();
+            lines.map(|line| line.as_str().unwrap().to_owned()).collect()
+        };
+        (lines("changes"), lines("leftAlone"))
+    };
+    let show = |args: &[&str]| -> Value { serde_json::from_str(&ok(&server, args)).unwrap() };
+    let (planned, _) = apply(TOGETHER, &["--dry-run"]);
+    assert_eq!(
+        planned[1..],
+        [
+            "create the replication group shop of web1 web2",
+            "create the recovery plan site: +group 1 with web1, +group 2 with web2",
+        ],
+        "{planned:?}"
+    );
+    assert!(
+        server.vault.plans("default").unwrap().is_empty(),
+        "a dry run does nothing"
+    );
+    let (done, _) = apply(TOGETHER, &[]);
+    assert_eq!(done.len(), 3, "{done:?}");
+    let plan = show(&["plan", "show", "site", "--json"]);
+    let on_failure = &plan["onFailure"][0];
+    assert_eq!(
+        (
+            &on_failure["arguments"],
+            &on_failure["directions"],
+            &on_failure["timeoutSeconds"]
+        ),
+        (
+            &json!(["two words", ""]),
+            &json!(["recoveryToPrimary"]),
+            &json!(300)
+        )
+    );
+    assert_eq!(plan["groups"][0]["after"][0]["status"], 204);
+    let (again, left) = apply(TOGETHER, &[]);
+    assert_eq!(again, Vec::<String>::new());
+    assert!(
+        left.iter().all(|line| line.contains("stays protected")),
+        "{left:?}"
+    );
+
+    // What differs is said, and only that is changed; what the file leaves out of a plan stays.
+    let changed = TOGETHER
+        .replace("seconds = 5", "seconds = 6")
+        .replace("share_seconds = 10", "share_seconds = 20")
+        .replace("{ name = \"look\"", "{ name = \"look well\"")
+        .replace("machines = [\"web2\"]", "machines = [\"web2\", \"db1\"]")
+        .replace("[\"WEB1\", \"web2\"]", "[\"web1\", \"db1\"]");
+    let changed: String = changed
+        .lines()
+        .filter(|line| !line.starts_with("on_"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let (would, _) = apply(&changed, &["--dry-run"]);
+    let (done, left) = apply(&changed, &[]);
+    assert_eq!(would, done);
+    assert_eq!(
+        done,
+        [
+            "change the replication group shop: shareSeconds 10 -> 20",
+            "take db1 into the replication group shop",
+            "change the recovery plan site: group 1 before: settle, group 1 after: +look well -look, group 2 machines web2 -> web2 db1",
+        ]
+    );
+    assert!(
+        left.iter()
+            .any(|line| line.contains("lifeboat group remove shop web2")),
+        "{left:?}"
+    );
+    let plan = show(&["plan", "show", "site", "--json"]);
+    assert_eq!(
+        (&plan["onMachineFailure"], &plan["onFailure"][0]),
+        (&json!("ask"), on_failure)
+    );
+    assert_eq!(apply(&changed, &[]).0, Vec::<String>::new());
+    let group = show(&["group", "show", "shop", "--json"]);
+    assert_eq!(
+        group["members"].as_array().unwrap().len(),
+        3,
+        "nobody is put out: {group}"
+    );
+    // No file, no word: they stay.
+    let (done, left) = apply("", &[]);
+    assert_eq!(done, Vec::<String>::new());
+    assert!(
+        left.iter().any(|line| line.contains("lifeboat plan delete site")),
+        "{left:?}"
+    );
+    assert!(
+        left.iter()
+            .any(|line| line.contains("lifeboat group delete shop")),
+        "{left:?}"
+    );
+    // What the server refuses is its word; what the file says wrongly is found before anything is done.
+    std::fs::write(&file, changed.replace("\"probe\"", "\"knock\"")).unwrap();
+    let refused = run(&server, &["apply", "-f", file.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("cannot change the recovery plan site"),
+        "{said}"
+    );
+    std::fs::write(&file, changed.replace("instructions", "instruction")).unwrap();
     let refused = run(&server, &["apply", "-f", file.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
 }

@@ -266,6 +266,35 @@ fn pending(source: &dyn ChangeSource) -> Vec<BlockRange> {
     all
 }
 
+/// More changed between the last pass and the freeze than there was room for: more room is made, and the point comes.
+#[test]
+fn what_does_not_fit_at_the_freeze_gets_room() {
+    if lacks_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disk = LoopDisk::attach(&folder.path().join("disk"), ODD_BYTES);
+    let mut site = Site::new(ODD_BYTES);
+    site.reserve = Reserve::with_bytes(64 << 10).unwrap();
+    let mut protected = ProtectedDisk::open(&disk.0, site.disk).unwrap();
+    site.cycle(&mut protected, &mut |_| ());
+    // Little enough for no pass of its own, and more than fits.
+    write_direct(&disk.0, 1 << 20, 512 << 10, 0x5a);
+    let mut reads = 0;
+    let report = site.cycle(&mut protected, &mut |moment| {
+        reads += usize::from(moment == Moment::Read);
+    });
+    assert_eq!((report.frozen_bytes, report.passes), (512 << 10, 0));
+    assert_eq!(reads, 2, "the first try had no room");
+    assert_eq!(
+        report.consistency,
+        Consistency::CrashConsistent,
+        "{}",
+        report.note
+    );
+    site.assert_equal(&disk.0, "a point that got room");
+}
+
 /// A request has at most 4 GiB; a discard of a disk is many of them.
 #[test]
 fn a_discard_of_gigabytes_is_seen_whole() {

@@ -8,10 +8,7 @@ use support::{end_machines, lacks_root, ok};
 
 fn lab(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
-    command
-        .args(["lab", "--machines", "1", "--folder"])
-        .arg(folder)
-        .args(arguments);
+    command.args(["lab", "--folder"]).arg(folder).args(arguments);
     command
 }
 
@@ -50,7 +47,53 @@ fn the_tour_ends_well_and_leaves_nothing() {
     assert!(output.status.success(), "{said}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["ok"], true);
-    let machine = &report["machines"][0];
+    let machines = report["machines"].as_array().unwrap();
+    assert_eq!(machines.len(), 3);
+    let plan = &report["plan"];
+    assert_eq!(
+        (&plan["groups"], &plan["manualActions"]),
+        (&2.into(), &1.into()),
+        "{plan}"
+    );
+    assert_eq!(plan["recoveryPoint"], "LatestMultiVm");
+    let seconds = |field: &str| plan[field].as_f64().unwrap();
+    // The manual action and the probes are behind the first machine, and part of the whole.
+    assert!(
+        0.0 < seconds("rtoSeconds") && seconds("rtoSeconds") < seconds("planRtoSeconds"),
+        "{plan}"
+    );
+    assert!(seconds("manualSeconds") < seconds("planRtoSeconds"), "{plan}");
+    assert!(
+        seconds("cleanupSeconds") > 0.0 && seconds("rpoSeconds") > 0.0,
+        "{plan}"
+    );
+    let tested = plan["machines"].as_array().unwrap();
+    assert_eq!(tested.len(), 3);
+    for machine in tested {
+        assert_eq!(
+            (&machine["ledgerOk"], &machine["tableOk"]),
+            (&true.into(), &true.into()),
+            "{machine}"
+        );
+        assert!(machine["entriesAtPoint"].as_u64().unwrap() > 0, "{machine}");
+    }
+    let group = &report["replicationGroup"];
+    assert!(
+        group["sharedPoints"].as_u64().unwrap() >= 3
+            && group["rounds"].as_u64() >= group["sharedPoints"].as_u64(),
+        "{group}"
+    );
+    let messages: Vec<u64> = serde_json::from_value(group["messagesAtPoint"].clone()).unwrap();
+    assert_eq!(messages.len(), 3);
+    assert!(
+        messages.is_sorted_by(|a, b| a >= b) && messages[0] - messages[2] <= 1,
+        "{group}"
+    );
+    assert!(
+        messages[2] > 0 && group["messagesSent"].as_u64().unwrap() > messages[0],
+        "{group}"
+    );
+    let machine = &machines[0];
     for failover in ["testFailover", "unplannedFailover"] {
         let failover = &machine[failover];
         for whole in ["ledgerOk", "tableOk", "httpOk"] {
@@ -60,7 +103,8 @@ fn the_tour_ends_well_and_leaves_nothing() {
         let (first, verified) = (&failover["firstReadMs"], &failover["verifiedMs"]);
         assert!(first.as_f64().unwrap() < verified.as_f64().unwrap());
     }
-    let circle = &machine["circle"];
+    // The last one goes there and back.
+    let circle = &machines[2]["circle"];
     for whole in ["stayedAtRest", "ledgerOk", "tableOk"] {
         assert_eq!(circle[whole], true, "{whole}: {circle}");
     }
@@ -80,7 +124,7 @@ fn an_interrupted_lab_cleans_up() {
     }
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("lab");
-    let mut child = lab(&at, &[])
+    let mut child = lab(&at, &["--machines", "1"])
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()

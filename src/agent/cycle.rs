@@ -26,13 +26,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Read and frozen for at most this much; more is copied in another pass first.
-const REST_BYTES: u64 = 16 << 20;
-/// Room for what appears between the last pass and the freeze.
-const RESERVE_BYTES: usize = 32 << 20;
+/// Room for what is read while writers are stopped. A half of it may be left by the last pass, the other is for what appears
+/// between that and the freeze.
+const RESERVE_BYTES: usize = 16 << 20;
+/// Room that busy disks get, until this many points in a row would have fitted into a quarter of [`RESERVE_BYTES`].
+const RESERVE_BYTES_MAX: usize = 64 << 20;
+const QUIET_POINTS: u32 = 64;
+/// Tries with more room when too much was left at the freeze.
+const ROOM_TRIES_MAX: usize = 2;
 /// So little is read in a few milliseconds: another pass would gain nothing.
 const LITTLE_BYTES: u64 = 1 << 20;
-/// Passes after which a rest of [`REST_BYTES`] is little enough when it does not shrink to a half any more, and passes
+/// Passes after which a rest of half the room is little enough when it does not shrink to a half any more, and passes
 /// after which the freeze is tried anyway.
 const PASSES: usize = 3;
 const PASSES_MAX: usize = 8;
@@ -77,6 +81,8 @@ pub struct ProtectedDisk {
 pub struct Reserve {
     pub(super) memory: AlignedBuffer,
     pub(super) batch: Batch,
+    /// Points since the last one that needed more than a quarter of [`RESERVE_BYTES`].
+    quiet_points: u32,
 }
 
 /// What may be watched while a point is made.
@@ -171,14 +177,46 @@ impl Reserve {
 
     /// Small ones are for places that never freeze.
     pub fn with_bytes(bytes: usize) -> Result<Self, CycleError> {
-        let memory = AlignedBuffer::new(bytes).map_err(|source| CycleError::Memory {
+        Ok(Self {
+            memory: Self::memory(bytes)?,
+            batch: Batch::new(),
+            quiet_points: 0,
+        })
+    }
+
+    fn memory(bytes: usize) -> Result<AlignedBuffer, CycleError> {
+        AlignedBuffer::new(bytes).map_err(|source| CycleError::Memory {
             what: "reserve memory",
             source,
-        })?;
-        Ok(Self {
-            memory,
-            batch: Batch::new(),
         })
+    }
+
+    /// May be left by the last pass before the freeze.
+    fn rest_bytes(&self) -> u64 {
+        self.memory.len() as u64 / 2
+    }
+
+    /// So much was left at a freeze: room for it and as much again. Not while anything is frozen.
+    fn grow(&mut self, left_bytes: u64) -> Result<(), CycleError> {
+        let wanted = usize::try_from(left_bytes.saturating_mul(2)).unwrap_or(usize::MAX);
+        let wanted = wanted.next_multiple_of(BLOCK_BYTES).min(RESERVE_BYTES_MAX);
+        if wanted > self.memory.len() {
+            self.memory = Self::memory(wanted)?;
+        }
+        Ok(())
+    }
+
+    /// A point was made of so many bytes read at the freeze; what it needs no more is given back.
+    fn used(&mut self, bytes: u64) -> Result<(), CycleError> {
+        self.quiet_points = if bytes <= RESERVE_BYTES as u64 / 4 {
+            self.quiet_points.saturating_add(1)
+        } else {
+            0
+        };
+        if self.quiet_points >= QUIET_POINTS && self.memory.len() > RESERVE_BYTES {
+            self.memory = Self::memory(RESERVE_BYTES)?;
+        }
+        Ok(())
     }
 }
 
@@ -357,7 +395,21 @@ pub fn run(
         .as_ref()
         .and_then(|held| held.as_ref().ok())
         .map(Quiesced::names);
-    let taken = window::take(disks, &file_systems, reserve, settings);
+    let mut tries = 0;
+    let taken = loop {
+        match window::take(disks, &file_systems, reserve, settings) {
+            Err(CycleError::TooBusy(left)) if tries < ROOM_TRIES_MAX => {
+                tries += 1;
+                reserve.grow(left)?;
+                let until = held
+                    .as_ref()
+                    .and_then(|held| held.as_ref().ok())
+                    .map(Quiesced::until);
+                passes += approach(disks, &file_systems, &mut ship, reserve, settings, until)?;
+            }
+            taken => break taken,
+        }
+    };
     if let Some(Ok(quiesced)) = &mut held {
         quiesced.thawed();
     }
@@ -403,6 +455,7 @@ pub fn run(
         ship.share(shared);
     }
     let point = ship.seal(spec)?;
+    reserve.used(taken.bytes)?;
     for disk in disks.iter_mut() {
         disk.acknowledge_below(u64::MAX);
         if !disk.source.has_gaps() {
@@ -493,7 +546,7 @@ fn approach(
             left += disk.pending_blocks() * BLOCK_BYTES as u64;
         }
         let settled = passes >= PASSES && left > left_before / 2;
-        let little = left <= LITTLE_BYTES || left <= REST_BYTES && settled;
+        let little = left <= LITTLE_BYTES || left <= reserve.rest_bytes() && settled;
         left_before = left;
         let late = until.is_some_and(|until| Instant::now() >= until);
         if little || late || passes >= PASSES_MAX {

@@ -126,10 +126,19 @@ fn try_once(
     let thawed = frozen.as_mut().map(Frozen::end).transpose();
     tell(settings, Moment::Thawed);
     drop((urgent, frozen));
-    let bytes = result.map_err(|failed| match failed {
-        Failed::TooBusy(bytes) => CycleError::TooBusy(bytes),
-        Failed::Read(index, error) => disks[index].read_failed(error),
-    })?;
+    let bytes = match result {
+        Ok(bytes) => bytes,
+        Err(failed) => {
+            // Another try comes too late for the others.
+            if let Some(round) = &mut settings.round {
+                round.fail("what its disks had changed could not be read");
+            }
+            return Err(match failed {
+                Failed::TooBusy(bytes) => CycleError::TooBusy(bytes),
+                Failed::Read(index, error) => disks[index].read_failed(error),
+            });
+        }
+    };
     let freeze = thawed?.filter(|_| any_still).unwrap_or_default();
     for (disk, look) in disks
         .iter()

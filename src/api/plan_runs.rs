@@ -225,7 +225,7 @@ fn start(
 fn point(text: Option<&str>) -> Result<Option<PointChoice>, ApiError> {
     match text.map(point_choice).transpose()? {
         Some(PointChoice::Custom(_)) => Err(ApiError::invalid(
-            "recoveryPoint of a plan is Latest, LatestProcessed, LatestAppConsistent or LatestCrashConsistent",
+            "recoveryPoint of a plan is Latest, LatestProcessed, LatestAppConsistent, LatestCrashConsistent, LatestMultiVm or LatestMultiVmAppConsistent",
         )),
         other => Ok(other),
     }
@@ -234,7 +234,8 @@ fn point(text: Option<&str>) -> Result<Option<PointChoice>, ApiError> {
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanTestRequest {
-    /// Latest, LatestProcessed (default), LatestAppConsistent, LatestCrashConsistent
+    /// Latest, LatestProcessed (default), LatestAppConsistent, LatestCrashConsistent, LatestMultiVm,
+    /// LatestMultiVmAppConsistent. MultiVm: machines of a replication group at one instant, the others at their latest.
     #[serde(default)]
     pub recovery_point: Option<String>,
     /// Isolated network of the vault in place of the plan's.
@@ -255,7 +256,7 @@ pub async fn test_failover(
     let options = RunOptions {
         point: point(request.recovery_point.as_deref())?,
         test_network: request.test_network,
-        notes: String::new(),
+        ..RunOptions::default()
     };
     state
         .run(move |state| {
@@ -311,7 +312,8 @@ pub async fn test_failover_cleanup(
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanFailoverRequest {
-    /// Latest (default), LatestProcessed, LatestAppConsistent, LatestCrashConsistent
+    /// Latest (default), LatestProcessed, LatestAppConsistent, LatestCrashConsistent, LatestMultiVm,
+    /// LatestMultiVmAppConsistent. MultiVm: machines of a replication group at one instant, the others at their latest.
     #[serde(default)]
     pub recovery_point: Option<String>,
 }

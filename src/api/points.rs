@@ -29,6 +29,8 @@ pub struct RecoveryPointView {
     pub disks: Vec<String>,
     /// All machines of a replication group have a point of this instant, under this id; null: it is the machine's alone.
     pub group_point: Option<String>,
+    /// The least of what the machines of the group call their points of this instant: AppConsistent, CrashConsistent.
+    pub group_consistency: Option<String>,
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -83,6 +85,7 @@ pub async fn list(
                 limit,
                 |point| point.instant_unix_nanos.to_string(),
                 |point| {
+                    let shared = point.shared.and_then(|mark| shared.get_key_value(&mark.id));
                     Ok(RecoveryPointView {
                         id: point.id.to_string(),
                         instant: Time(point.instant_unix_nanos),
@@ -91,10 +94,8 @@ pub async fn list(
                         freeze_ms: f64::from(point.freeze_micros) / 1000.0,
                         stored_bytes: point.stored_bytes,
                         disks: point.disks.iter().map(ToString::to_string).collect(),
-                        group_point: point
-                            .shared
-                            .filter(|mark| shared.contains_key(&mark.id))
-                            .map(|mark| mark.id.to_string()),
+                        group_point: shared.map(|(id, _)| id.to_string()),
+                        group_consistency: shared.map(|(_, least)| word(*least).to_owned()),
                     })
                 },
             )

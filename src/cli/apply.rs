@@ -1,5 +1,8 @@
-//! `lifeboat apply -f site.toml`: policies, users and replicated items as a file says. Applied again, it changes nothing. What
-//! the file does not name is left as it is: protection, users and policies are only ever taken away by their own commands.
+//! `lifeboat apply -f site.toml`: policies, users, replicated items, replication groups and recovery plans as a file says.
+//! Applied again, it changes nothing. What the file does not name is left as it is: protection, users, policies, groups and
+//! plans are only ever taken away by their own commands.
+mod plans;
+
 use super::failure::Failure;
 use super::remote::{Remote, hint, say, say_json, segment, table, text, usage};
 use crate::api::client::{Client, ClientError};
@@ -29,7 +32,25 @@ A site.toml:
   machine = \"web1\"
   policy = \"gold\"
   disks = [\"wwn:0x5000c500a1b2c3d4\"]          # default: all; a disk is never excluded by this command
-  target = { cpus = 2, memory_bytes = 2147483648 }")]
+  target = { cpus = 2, memory_bytes = 2147483648 }
+
+  [[group]]                                     # a replication group; it only grows by this command
+  name = \"shop\"
+  members = [\"web1\", \"db1\"]
+  share_seconds = 30
+
+  [[plan]]                                      # replaced where it differs; what is left out stays
+  name = \"site\"
+  on_machine_failure = \"ask\"                    # stop, goOn, ask
+  test_network = \"isolated\"
+  after_cleanup = [{ name = \"tell\", kind = \"script\", script = \"tell.sh\", arguments = [\"clean\"] }]
+  [[plan.group]]
+  name = \"data\"
+  machines = [\"db1\"]
+  after = [{ name = \"answers\", kind = \"probe\", machine = \"db1\", protocol = \"tcp\", port = 5432 },
+           { name = \"look\", kind = \"manual\", instructions = \"Is it whole?\", failover_types = [\"test\"] }]
+  [[plan.group]]
+  machines = [\"web1\"]")]
 pub struct ApplyArgs {
     #[command(flatten)]
     remote: Remote,
@@ -50,6 +71,10 @@ struct Site {
     user: Vec<UserEntry>,
     #[serde(default)]
     item: Vec<ItemEntry>,
+    #[serde(default)]
+    group: Vec<plans::GroupEntry>,
+    #[serde(default)]
+    plan: Vec<plans::PlanEntry>,
 }
 
 #[derive(Deserialize)]
@@ -332,6 +357,8 @@ pub fn run(args: &ApplyArgs) -> Result<(), Failure> {
     for entry in &site.item {
         plan.item(entry)?;
     }
+    plan.groups(&site.group)?;
+    plan.plans(&site.plan)?;
     plan.others(&site)?;
     let Plan {
         mut client,

@@ -15,13 +15,14 @@ use std::time::Duration;
   lifeboat lab --tour --json > figures.json the measured figures for scripts
 Needs root for loop devices and change tracking; qemu-system-x86 to start machines.")]
 pub struct LabArgs {
-    /// How many machines
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=20))]
-    machines: u8,
+    /// How many machines [default: 2; with --tour 3]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=20))]
+    machines: Option<u8>,
     /// Size of each machine's disk, e.g. 512M or 2G
     #[arg(long, default_value_t = super::size::Size(DEFAULT_DISK_BYTES))]
     disk_size: super::size::Size,
-    /// Walk the lifecycle unattended and end: replicate, test failover, clean up, unplanned failover, commit
+    /// Walk the lifecycle unattended and end: replicate; test failover and cleanup, of each machine and of a recovery plan;
+    /// planned failover, reprotect and failback; unplanned failover, commit
     #[arg(long)]
     tour: bool,
     /// Seconds that recovery points accumulate under load in the tour
@@ -42,7 +43,7 @@ pub fn run(args: &LabArgs) -> Result<(), Failure> {
     let program =
         std::env::current_exe().map_err(|error| super::failure::failed("find this program", &error))?;
     let settings = LabSettings {
-        machines: args.machines,
+        machines: args.machines.unwrap_or(if args.tour { 3 } else { 2 }),
         disk_bytes: args.disk_size.0,
         tour: args.tour,
         keep: args.keep,

@@ -26,7 +26,7 @@ pub struct PlanArgs {
     verb: Verb,
 }
 
-const POINT: &str = "latest, latest-processed, latest-app-consistent, latest-crash-consistent";
+const POINT: &str = "latest, latest-processed, latest-app-consistent, latest-crash-consistent; latest-multi-vm, latest-multi-vm-app-consistent: machines of a replication group at one instant";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -157,7 +157,7 @@ enum RunVerb {
     Cancel(Which),
 }
 
-const FIELDS: [&str; 5] = [
+pub(super) const FIELDS: [&str; 5] = [
     "groups",
     "onMachineFailure",
     "testNetwork",

@@ -13,6 +13,12 @@ pub struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub less: Vec<String>,
     pub machines: Vec<Machine>,
+    /// The test failover of all machines by a recovery plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// The group whose shared point that was; only as root, and of two machines or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replication_group: Option<Group>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -62,6 +68,62 @@ pub struct Circle {
     pub table_ok: bool,
     /// From the order until the machine was protected at home again.
     pub protected_again_seconds: f64,
+}
+
+/// A test failover of a whole recovery plan, with a manual action that the tour does, and its cleanup.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Boot groups.
+    pub groups: usize,
+    /// How the points of its machines were chosen.
+    pub recovery_point: String,
+    /// Age of the oldest of these points when the run began.
+    pub rpo_seconds: f64,
+    /// Until the last machine was started.
+    pub rto_seconds: f64,
+    /// Until all was done that the plan holds, probes and the manual action too.
+    pub plan_rto_seconds: f64,
+    pub manual_actions: usize,
+    /// From the moment that it waited until it was resumed.
+    pub manual_seconds: f64,
+    pub cleanup_seconds: f64,
+    pub machines: Vec<PlanMachine>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanMachine {
+    pub name: String,
+    pub ledger_ok: bool,
+    pub table_ok: bool,
+    pub entries_at_point: u64,
+    /// From the run's begin until it was started.
+    pub rto_seconds: f64,
+    pub recovery_point: String,
+    /// The newest message that it held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_at_point: Option<u64>,
+}
+
+/// A replication group under a load that goes from each machine to the next.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    pub machines: Vec<String>,
+    pub shared_points: u64,
+    /// Tried.
+    pub rounds: u64,
+    /// From the order to freeze until all machines had thawed.
+    pub freeze_window_ms_p50: f64,
+    pub freeze_window_ms_p99: f64,
+    /// The shared point that all machines of the plan were started from.
+    pub tested_point: String,
+    pub messages_sent: u64,
+    /// Of each machine in the order of sending.
+    pub messages_at_point: Vec<u64>,
+    /// No machine held a message that the one before it had not sent.
+    pub in_order: bool,
 }
 
 /// Nearest-rank percentiles.

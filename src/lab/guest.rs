@@ -53,6 +53,9 @@ pub struct Report {
     pub entries_now: u64,
     /// Why it stopped working.
     pub workload_problem: Option<String>,
+    /// The newest message that it held at boot, where it exchanges some with other machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<u64>,
 }
 
 /// What was read from a serial log.
@@ -116,6 +119,7 @@ pub fn parse_console(text: &str) -> Option<ConsoleVerdict> {
 struct Shared {
     folder: PathBuf,
     verdict: Verdict,
+    message: Option<u64>,
     /// None: not working. Some(None): working. Some(Some(why)): it was.
     work: Mutex<Option<Option<String>>>,
 }
@@ -128,6 +132,7 @@ impl Shared {
             working: work == Some(None),
             entries_now: super::ledger::entries(&self.folder).unwrap_or(self.verdict.entries),
             workload_problem: work.flatten(),
+            message: self.message,
         }
     }
 }
@@ -144,6 +149,7 @@ pub fn main(args: &GuestArgs) -> io::Result<()> {
     let shared = Arc::new(Shared {
         folder: args.folder.clone(),
         verdict,
+        message: super::messages::newest(&args.folder),
         work: Mutex::new(rate.map(|_| None)),
     });
     if let Some(rate) = rate {
@@ -265,6 +271,7 @@ mod tests {
         let shared = Arc::new(Shared {
             folder: folder.path().to_owned(),
             verdict: verify(folder.path()),
+            message: None,
             work: Mutex::new(None),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,7 @@
 //! protects them, and then waits for a person, or walks the tour.
 use super::client::Client;
 use super::error::LabError;
-use super::figures::{Machine, Report};
+use super::figures::{Group, Machine, Plan, Report};
 use super::machine::{self, MachineImage, MachinePlan};
 use super::packages::{self, Kernel};
 use super::processes::Process;
@@ -50,6 +50,8 @@ pub(super) struct Lab {
     pub(super) server: Process,
     /// Of agents that were lost on purpose.
     pub(super) agent_peak_rss_bytes: u64,
+    pub(super) plan: Option<Plan>,
+    pub(super) group: Option<Group>,
     site: Site,
     stop: Arc<AtomicBool>,
     begin: Instant,
@@ -192,6 +194,8 @@ fn collect(lab: &mut Lab, report: &mut Report) {
     lab.server.measure();
     report.server_peak_rss_mi_b = mib(lab.server.peak_rss_bytes);
     report.agent_peak_rss_mi_b = mib(lab.agent_peak_rss_bytes);
+    report.plan = lab.plan.take();
+    report.replication_group = lab.group.take();
     for machine in &mut lab.machines {
         if let Some(agent) = &mut machine.agent {
             agent.measure();
@@ -250,6 +254,8 @@ fn start(settings: &LabSettings, stop: &Arc<AtomicBool>, begin: Instant) -> Resu
         machines: Vec::new(),
         server,
         agent_peak_rss_bytes: 0,
+        plan: None,
+        group: None,
         site,
         stop: stop.clone(),
         begin,

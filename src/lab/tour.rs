@@ -1,7 +1,8 @@
 //! The tour: the lifecycle of the machines, unattended, with every ledger judged and every step measured.
 //!
-//! Points accumulate under load; each machine has a test failover, while its replication goes on; the first one is then lost as
-//! in a disaster (workload and agent killed at once) and failed over for real.
+//! Points accumulate under load; each machine has a test failover, while its replication goes on; a recovery plan tests all of
+//! them at one instant; the last one goes to the target and comes home; the first one is then lost as in a disaster (workload
+//! and agent killed at once) and failed over for real.
 use super::error::LabError;
 use super::figures::{Failover, Spread};
 use super::guest::{Report as GuestReport, parse_console};
@@ -22,6 +23,7 @@ pub(super) fn walk(lab: &mut Lab) -> Result<(), LabError> {
     for index in 0..lab.machines.len() {
         test_failover(lab, index)?;
     }
+    super::together::walk(lab)?;
     let last = lab.machines.len() - 1;
     super::circle::walk(lab, last)?;
     unplanned_failover(lab, 0)?;

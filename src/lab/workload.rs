@@ -40,7 +40,7 @@ impl Stop {
     }
 
     /// Waits for the order to stop, at most until `instant`; whether it came.
-    fn came_before(&self, instant: Instant) -> bool {
+    pub(super) fn came_before(&self, instant: Instant) -> bool {
         let stopped = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = instant.saturating_duration_since(Instant::now());
         let waited = self.0.1.wait_timeout_while(stopped, left, |stopped| !*stopped);

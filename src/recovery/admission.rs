@@ -330,7 +330,7 @@ fn cleanup_pending(before: &str) -> Refusal {
 
 /// Why an operation has no place in the item's state.
 fn not_possible(operation: Operation, facts: &Facts) -> Refusal {
-    let (name, state) = (&facts.item.name, facts.item.protection);
+    let (name, state, what) = (&facts.item.name, facts.item.protection, operation.words());
     let away = facts.item.active_location == ActiveLocation::Recovery;
     match state {
         ProtectionState::EnablingProtection | ProtectionState::InitialReplicationInProgress => Refusal::new(
@@ -366,27 +366,25 @@ fn not_possible(operation: Operation, facts: &Facts) -> Refusal {
         ProtectionState::CancelFailoverInProgress => busy("The cancel of the failover"),
         ProtectionState::ReprotectInitiated => Refusal::new(
             "ReprotectRunning",
-            format!("{name} is being reprotected; {operation:?} is not possible before it has ended."),
+            format!("{name} is being reprotected; {what} is not possible before it has ended."),
             "The first copy in the new direction is not complete.",
             "Wait until the job Reprotect is over.",
         ),
         ProtectionState::UnplannedFailoverFailed | ProtectionState::PlannedFailoverFailed => Refusal::new(
             "FailoverFailed",
-            format!(
-                "The failover of {name} failed after its source was fenced; {operation:?} is not possible."
-            ),
+            format!("The failover of {name} failed after its source was fenced; {what} is not possible."),
             "See the failed job.",
             "Run the failover again, or cancel it so that the source goes on.",
         ),
         ProtectionState::ChangeRecoveryPointFailed => Refusal::new(
             "ChangeRecoveryPointFailed",
-            format!("The change of the recovery point of {name} failed; {operation:?} is not possible."),
+            format!("The change of the recovery point of {name} failed; {what} is not possible."),
             "See the failed job.",
             "Change the recovery point again, or cancel the failover.",
         ),
         ProtectionState::CancelFailoverFailed => Refusal::new(
             "CancelFailoverFailed",
-            format!("The cancel of the failover of {name} failed half way; {operation:?} is not possible."),
+            format!("The cancel of the failover of {name} failed half way; {what} is not possible."),
             "See the failed job.",
             "Cancel the failover again.",
         ),
@@ -395,7 +393,7 @@ fn not_possible(operation: Operation, facts: &Facts) -> Refusal {
         | ProtectionState::ChangeRecoveryPointCompleted
         | ProtectionState::CommitFailoverFailed => Refusal::new(
             "CommitPending",
-            format!("The failover of {name} is not committed; {operation:?} is not possible."),
+            format!("The failover of {name} is not committed; {what} is not possible."),
             "The machine runs where the failover brought it, and nobody has said yet that it is as it should be.",
             "Commit the failover, or cancel it.",
         ),
@@ -407,7 +405,7 @@ fn not_possible(operation: Operation, facts: &Facts) -> Refusal {
         ),
         ProtectionState::CommitFailoverCompleted | ProtectionState::ReprotectFailed => Refusal::new(
             "NotReprotected",
-            format!("{name} was failed over; {operation:?} is not possible."),
+            format!("{name} was failed over; {what} is not possible."),
             "Replication in the new direction has not begun, or its begin failed.",
             "Reprotect the machine.",
         ),
@@ -423,7 +421,7 @@ fn not_possible(operation: Operation, facts: &Facts) -> Refusal {
             | Operation::RepairReplication
             | Operation::CompleteMigration => Refusal::new(
                 "AlreadyFailedOver",
-                format!("{name} runs at the target; {operation:?} is not possible."),
+                format!("{name} runs at the target; {what} is not possible."),
                 "It was failed over and reprotected: replication goes towards its home.",
                 "Run a failback to bring it home.",
             ),

@@ -1,7 +1,7 @@
 //! Which recovery point a choice means. Pure.
 use super::error::Refusal;
 use super::request::PointChoice;
-use crate::block::{Consistency, DiskId, GroupPointId};
+use crate::block::{Consistency, DiskId, GroupPointId, MachineId};
 use crate::replica::RecoveryPoint;
 use std::collections::HashMap;
 
@@ -88,6 +88,65 @@ pub fn choose<'a>(
                 )
             }
         })
+}
+
+/// What is known of one machine of a plan.
+pub struct Candidate {
+    pub machine: MachineId,
+    pub disks: Vec<DiskId>,
+    pub points: Vec<RecoveryPoint>,
+}
+
+/// The choice of every machine of a plan when a point that machines share is wanted: the newest instant that all of them
+/// that hold it can be started from. Chosen once, because between the turns of two machines a newer one is made. A machine
+/// that shares no point takes its own latest.
+///
+/// `shared` is read before the points are: what it names, all members had sealed by then.
+pub fn pin(
+    candidates: &[Candidate],
+    choice: PointChoice,
+    shared: &SharedInstants,
+) -> Result<Vec<(MachineId, PointChoice)>, Refusal> {
+    let least = match choice {
+        PointChoice::LatestMultiVm => Consistency::CrashConsistent,
+        PointChoice::LatestMultiVmAppConsistent => Consistency::AppConsistent,
+        _ => return Ok(Vec::new()),
+    };
+    let mut good = shared.clone();
+    good.retain(|_, of_all| *of_all >= least);
+    for candidate in candidates {
+        for point in &candidate.points {
+            if let Some(mark) = point.shared.filter(|_| !is_usable(point, &candidate.disks)) {
+                good.remove(&mark.id);
+            }
+        }
+    }
+    let of = |candidate: &Candidate| {
+        let held = candidate.points.iter();
+        held.filter(|point| point.shared.is_some_and(|mark| good.contains_key(&mark.id)))
+            .max_by_key(|point| point.instant_unix_nanos)
+            .map(|point| PointChoice::Custom(point.id))
+    };
+    let mut any = false;
+    let mut pinned = Vec::new();
+    for candidate in candidates {
+        let found = of(candidate);
+        any |= found.is_some();
+        let own = match least {
+            Consistency::AppConsistent => PointChoice::LatestAppConsistent,
+            _ => PointChoice::LatestProcessed,
+        };
+        pinned.push((candidate.machine, found.unwrap_or(own)));
+    }
+    if any {
+        return Ok(pinned);
+    }
+    Err(Refusal::new(
+        "NoSharedPoint",
+        "There is no recovery point that the machines of a replication group share.",
+        "No machine of the plan is in a group, a member of it could not take part in a point, or retention has removed the point of one of them.",
+        "Choose points of the machines alone, or wait for the next shared one; the health errors say why there is none.",
+    ))
 }
 
 #[cfg(test)]
@@ -183,5 +242,71 @@ mod tests {
         assert_eq!(taken(PointChoice::LatestAppConsistent, &shared).unwrap(), 4);
         let refusal = taken(PointChoice::LatestMultiVm, &SharedInstants::new()).unwrap_err();
         assert_eq!(refusal.code, "NoSharedPoint");
+    }
+
+    #[test]
+    fn machines_of_a_plan_are_pinned_to_one_instant() {
+        let disk = DiskId::new();
+        let ids = [GroupPointId::new(), GroupPointId::new(), GroupPointId::new()];
+        let marked = |instant, id: Option<GroupPointId>| RecoveryPoint {
+            shared: id.map(|id| crate::replica::SharedMark { id, members: 2 }),
+            ..point(instant, Consistency::CrashConsistent, &[disk])
+        };
+        let of = |points: Vec<RecoveryPoint>| Candidate {
+            machine: MachineId::new(),
+            disks: vec![disk],
+            points,
+        };
+        let group = |newest: RecoveryPoint| {
+            let all = |last| vec![marked(1, Some(ids[0])), marked(2, Some(ids[1])), last];
+            [
+                of(all(marked(3, Some(ids[2])))),
+                of(all(newest)),
+                of(vec![marked(4, None)]),
+            ]
+        };
+        let instants = |machines: &[Candidate], shared: &SharedInstants| {
+            pin(machines, PointChoice::LatestMultiVm, shared).map(|pinned| {
+                let instant = |(candidate, (machine, choice)): (&Candidate, (MachineId, PointChoice))| {
+                    assert_eq!(candidate.machine, machine);
+                    let id = match choice {
+                        PointChoice::Custom(id) => id,
+                        other => {
+                            assert_eq!(other, PointChoice::LatestProcessed);
+                            return 0;
+                        }
+                    };
+                    let point = candidate.points.iter().find(|point| point.id == id);
+                    point.unwrap().instant_unix_nanos
+                };
+                machines.iter().zip(pinned).map(instant).collect::<Vec<_>>()
+            })
+        };
+        let crash = |of: &[usize]| -> SharedInstants {
+            of.iter()
+                .map(|place| (ids[*place], Consistency::CrashConsistent))
+                .collect()
+        };
+        let machines = group(marked(3, Some(ids[2])));
+        assert_eq!(instants(&machines, &crash(&[0, 1, 2])).unwrap(), [3, 3, 0]);
+        // Only one of them has sealed the newest by now.
+        assert_eq!(instants(&machines, &crash(&[0, 1])).unwrap(), [2, 2, 0]);
+        // One of them could not be started from it: none of them is.
+        let broken = RecoveryPoint {
+            disks: Vec::new(),
+            ..marked(3, Some(ids[2]))
+        };
+        assert_eq!(instants(&group(broken), &crash(&[0, 1, 2])).unwrap(), [2, 2, 0]);
+        assert_eq!(
+            instants(&machines, &crash(&[])).unwrap_err().code,
+            "NoSharedPoint"
+        );
+        let app = pin(
+            &machines,
+            PointChoice::LatestMultiVmAppConsistent,
+            &crash(&[0, 1, 2]),
+        );
+        assert_eq!(app.unwrap_err().code, "NoSharedPoint");
+        assert_eq!(pin(&machines, PointChoice::Latest, &crash(&[])).unwrap(), []);
     }
 }

@@ -95,6 +95,25 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// For a sentence that a person reads.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::TestFailover => "a test failover",
+            Self::TestFailoverCleanup => "the cleanup of a test failover",
+            Self::PlannedFailover => "a planned failover",
+            Self::UnplannedFailover => "an unplanned failover",
+            Self::ChangeRecoveryPoint => "a change of the recovery point",
+            Self::Commit => "a commit",
+            Self::CancelFailover => "a cancel of the failover",
+            Self::ReverseReplicate => "a reprotect",
+            Self::Failback => "a failback",
+            Self::RepairReplication => "a resynchronization",
+            Self::DisableProtection => "disabling its replication",
+            Self::Hydrate => "a hydrate",
+            Self::CompleteMigration => "completing the migration",
+        }
+    }
+
     pub const ALL: [Self; 13] = [
         Self::TestFailover,
         Self::TestFailoverCleanup,

@@ -15,7 +15,7 @@ use super::disks::{Base, Disks, LineOrder, attached};
 use super::error::{RecoveryError, Refusal, chain};
 use super::job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
 use super::points;
-use super::request::{Operation, Request, Source};
+use super::request::{Operation, PointChoice, Request, Source};
 use super::state::{Failover, Item, TestFailoverState};
 use super::steps::{self, Outcome, Parameters};
 use super::watch::Watch;
@@ -397,6 +397,29 @@ impl Runner {
             restart_of: None,
         };
         self.submit_again(machine, request, user, order)
+    }
+
+    /// Where a point that machines share is wanted, the choice of each of them; else nothing. An item that is gone is left
+    /// out: its own order says so.
+    pub fn pin(
+        &self,
+        machines: impl Iterator<Item = MachineId>,
+        choice: PointChoice,
+    ) -> Result<Vec<(MachineId, PointChoice)>, RecoveryError> {
+        let shared = self.0.parts.store.shared_points();
+        let mut candidates = Vec::new();
+        for machine in machines {
+            match self.0.parts.journal.item(machine) {
+                Ok(item) => candidates.push(points::Candidate {
+                    machine,
+                    disks: item.disks,
+                    points: self.0.parts.store.points(machine)?,
+                }),
+                Err(JournalError::NoItem(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(points::pin(&candidates, choice, &shared)?)
     }
 
     pub fn item(&self, machine: MachineId) -> Result<Item, RecoveryError> {

@@ -2,6 +2,7 @@
 //! data plane emits.
 mod chain;
 pub mod executable;
+pub mod memory;
 mod private_file;
 mod report;
 pub mod supervisor;

@@ -6,6 +6,8 @@ import { AxeBuilder } from '@axe-core/playwright';
 import { chromium } from 'playwright-core';
 
 export const { WORK, LAB_LOG, LIFEBOAT, CHROMIUM, SHOTS } = process.env;
+/** Seconds for what comes at once on an idle host: a busy one may take its time. What never comes is told all the same. */
+export const LIMIT = 60;
 const log = readFileSync(LAB_LOG, 'utf8');
 export const BASE = /https:\/\/127\.0\.0\.1:\d+/.exec(log)[0];
 export const ONE_TIME = /one-time password (\S+)/.exec(log)[1];
@@ -26,7 +28,7 @@ export function expect(pattern) {
 export async function tab(options = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(LIMIT * 1000);
   page.on('console', (message) => {
     if (message.type() === 'error' && !expected?.test(message.text())) complaints.push(message.text());
   });
@@ -45,6 +47,19 @@ export async function step(name, action) {
 export async function shot(page, name) {
   if (SHOTS) await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: !name.includes('dialog') });
 }
+/** A dialog as people meet it: light, dark, and on a phone. */
+export async function looks(page, name) {
+  if (!SHOTS) return;
+  await shot(page, `dialog-${name}`);
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await page.waitForFunction(() => document.documentElement.dataset.theme === 'dark');
+  await shot(page, `dialog-${name}-dark`);
+  await page.emulateMedia({ colorScheme: 'light' });
+  await page.waitForFunction(() => document.documentElement.dataset.theme === 'light');
+  await page.setViewportSize({ width: 390, height: 844 });
+  await shot(page, `dialog-${name}-phone`);
+  await page.setViewportSize({ width: 1280, height: 900 });
+}
 export async function login(page, user, password) {
   await page.goto(`${BASE}/`);
   await page.getByLabel('User').fill(user);
@@ -59,7 +74,7 @@ export async function firstPassword(page, one, fresh) {
   await page.getByRole('button', { name: 'Change the password' }).click();
 }
 /** Waits until something is so. */
-export async function until(what, test, seconds = 30) {
+export async function until(what, test, seconds = LIMIT) {
   const end = Date.now() + seconds * 1000;
   while (Date.now() < end) {
     const found = await test();
@@ -69,7 +84,7 @@ export async function until(what, test, seconds = 30) {
   assert.fail(`waited ${seconds} s for: ${what}`);
 }
 /** Waits until a locator's text fits. */
-export async function reads(locator, pattern, seconds = 30) {
+export async function reads(locator, pattern, seconds = LIMIT) {
   let text = '';
   const fits = async () => {
     text = await locator.innerText({ timeout: 1000 }).catch(() => '');
@@ -99,6 +114,24 @@ export const call = (page, method, path, body) => page.evaluate(
   },
   [method, path, body],
 );
+/** What a machine needs to join, as the page that adds machines says it. */
+export async function wayIn(page) {
+  if (!page.url().endsWith('/add-machine')) await visit(page, '/add-machine');
+  await page.getByText('Step by step instead').click();
+  const command = await page.locator('pre', { hasText: 'agent join' }).innerText();
+  const argument = (name) => new RegExp(`--${name} (\\S+)`).exec(command)[1];
+  return { passphrase: /LIFEBOAT_PASSPHRASE='([^']+)'/.exec(command)[1], server: argument('server'), fingerprint: argument('fingerprint') };
+}
+/** Makes a user and logs in as them; their page. */
+export async function newcomer(page, name, role, password, options = {}) {
+  const made = await call(page, 'POST', '/api/v1/vaults/default/users', { name, role });
+  assert.equal(made.status, 201);
+  const own = await tab(options);
+  await login(own.page, name, made.data.oneTimePassword);
+  await firstPassword(own.page, made.data.oneTimePassword, password);
+  await own.page.getByRole('heading', { name: 'Overview' }).waitFor();
+  return own;
+}
 export function verdict() {
   assert.equal(findings.length, 0, `found:\n${findings.join('\n')}`);
   assert.deepEqual([...foreign], [], 'requests outside the own origin');

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The web interface before a real site: `lifeboat lab` with two machines, a third one that joins, a browser that does what
-# people do. Needs root (loop devices), QEMU, Node.js 20.19 or newer, and chromium. LIFEBOAT=path of the executable.
+# The web interface before a real site: `lifeboat lab`, machines that join it, a browser that does what people do. Stories:
+# run.sh (all pages), run.sh plans, run.sh lifecycle. Needs root (loop devices), QEMU, Node.js 20.19 or newer, and chromium. LIFEBOAT=path of the executable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-../target}
@@ -13,9 +13,13 @@ own=${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat-node/node_modules/node/bin
 if [ -x "$own/node" ]; then PATH="$own:$PATH"; fi
 if [ ! -d node_modules/playwright-core ] || [ ! -d dist/assets ]; then ./build.sh; fi
 
+story=${1:-story}
+# The story of the lifecycle has a machine of its own besides.
+machines=2
+if [ "$story" = lifecycle ]; then machines=1; fi
 work=$(mktemp -d)
 log=$work/lab.log
-"$bin" lab --machines 2 --folder "$work/lab" >"$log" 2>&1 &
+"$bin" lab --machines "$machines" --folder "$work/lab" >"$log" 2>&1 &
 lab=$!
 clean() {
     # Processes of the story's own agent end with the story; the lab ends its own.
@@ -33,7 +37,7 @@ until grep -q "the lab runs" "$log"; do
 done
 begin=$SECONDS
 export WORK=$work LAB_LOG=$log LIFEBOAT=$bin CHROMIUM=$browser SHOTS=${SHOTS:-}
-node "e2e/${1:-story}.mjs"
+node "e2e/$story.mjs"
 echo "the browser's story took $((SECONDS - begin)) s"
 # All pages in turn, again and again: no error, flat memory. It logs in with the password that the story set.
-if [ "${1:-story}" = story ]; then node e2e/soak.mjs; fi
+if [ "$story" = story ]; then node e2e/soak.mjs; fi

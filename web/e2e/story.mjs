@@ -4,11 +4,12 @@ import { alerts } from './topics/alerts.mjs';
 import { begin } from './topics/begin.mjs';
 import { connection } from './topics/connection.mjs';
 import { failover } from './topics/failover.mjs';
+import { groups } from './topics/groups.mjs';
 import { pages } from './topics/pages.mjs';
 import { roles } from './topics/roles.mjs';
 import { site } from './topics/site.mjs';
 
-const TOPICS = { begin, failover, roles, alerts, site, connection, pages };
+const TOPICS = { begin, groups, failover, roles, alerts, site, connection, pages };
 // Some of them alone: TOPICS=begin,alerts; without `begin` the site is one that a story has begun.
 const wanted = process.env.TOPICS?.split(',') ?? Object.keys(TOPICS);
 const agents = [];

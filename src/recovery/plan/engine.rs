@@ -10,13 +10,13 @@
 use super::actions::{self, Execution, Place};
 use super::model::{ActionKind, Plan};
 use super::run::{
-    Decision, PersonsWord, Phase, PlanOperation, PlanRun, RunOptions, RunStep, StepState, StepWork, next,
-    seconds,
+    Decision, PersonsWord, Phase, Pinned, PlanOperation, PlanRun, RunOptions, RunStep, StepState, StepWork,
+    next, seconds,
 };
 use crate::block::MachineId;
 use crate::recovery::error::{RecoveryError, Refusal, chain, failure};
 use crate::recovery::job::{Job, JobError, JobId, JobKind, JobState, JournalError, TaskState};
-use crate::recovery::request::Operation;
+use crate::recovery::request::{Operation, PointChoice};
 use crate::recovery::runner::Runner;
 use crate::recovery::steps::Outcome;
 use crate::rt::now_unix_nanos;
@@ -167,13 +167,15 @@ impl Engine {
             )
             .into());
         }
+        let mut options = new.options;
+        options.pinned = self.0.pin(&new.plan, new.operation, options.point)?;
         let id = JobId::new();
         let run = PlanRun::new(
             id,
             (&new.vault, &new.plan_id),
             new.plan,
             new.operation,
-            new.options,
+            options,
             &new.user,
             now_unix_nanos(),
         );
@@ -249,6 +251,27 @@ impl Engine {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pin(
+        &self,
+        plan: &Plan,
+        operation: PlanOperation,
+        choice: Option<PointChoice>,
+    ) -> Result<Vec<Pinned>, RecoveryError> {
+        let takes_a_point = matches!(
+            operation,
+            PlanOperation::TestFailover | PlanOperation::UnplannedFailover
+        );
+        let Some(choice) = choice.filter(|_| takes_a_point) else {
+            return Ok(Vec::new());
+        };
+        let machines = plan.machines().map(|machine| machine.id);
+        let pinned = self.parts.runner.pin(machines, choice)?;
+        Ok(pinned
+            .into_iter()
+            .map(|(machine, choice)| Pinned { machine, choice })
+            .collect())
     }
 
     /// Until something changes, but no longer than this.
@@ -443,7 +466,7 @@ impl Shared {
             }
         };
         let runner = &self.parts.runner;
-        match run.operation.request(&run.options, network) {
+        match run.operation.request(&run.options.of(machine), network) {
             Some(request) => runner
                 .submit_for(run.id, id, machine, request, &run.user)
                 .map(|_| ()),

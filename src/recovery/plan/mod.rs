@@ -19,6 +19,6 @@ pub use model::{
     Plan, PlanMachine,
 };
 pub use run::{
-    Decision, MachineFigures, PersonsWord, Phase, PlanOperation, PlanRun, RunOptions, RunStep, StepState,
-    StepWork, next,
+    Decision, MachineFigures, PersonsWord, Phase, Pinned, PlanOperation, PlanRun, RunOptions, RunStep,
+    StepState, StepWork, next,
 };

@@ -7,6 +7,7 @@
 //!       a person  Suspended
 //! ```
 use super::model::{Action, ActionKind, Direction, FailoverType, OnMachineFailure, Plan, PlanMachine};
+use crate::block::MachineId;
 use crate::recovery::error::Refusal;
 use crate::recovery::job::{JobError, JobId, JobState};
 use crate::recovery::request::{PointChoice, Request};
@@ -108,6 +109,28 @@ pub struct RunOptions {
     pub notes: String,
     /// In place of the plan's.
     pub test_network: Option<String>,
+    /// Of a point that machines share: chosen for all of them when the run began, whenever each one's turn comes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pinned: Vec<Pinned>,
+}
+
+/// The point of one machine in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pinned {
+    pub machine: MachineId,
+    pub choice: PointChoice,
+}
+
+impl RunOptions {
+    /// As one machine's order takes them.
+    pub fn of(&self, machine: MachineId) -> Self {
+        let mut own = self.clone();
+        if let Some(pinned) = self.pinned.iter().find(|pinned| pinned.machine == machine) {
+            own.point = Some(pinned.choice);
+        }
+        own
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! The order of steps by tables, and runs with a real store, real branches and the recovery tests' hypervisor.
 use super::run::seconds;
 use super::*;
-use crate::block::{Consistency, MachineId};
+use crate::block::{Consistency, GroupPointId, MachineId};
 use crate::recovery::job::{JobId, JobKind, JobState};
 use crate::recovery::tests::{Bed, Cut, LIMIT, Trouble, Verb, item, seal};
 use crate::recovery::{PointChoice, RecoveryError, TestFailoverState};
-use crate::replica::DiskSpec;
+use crate::replica::{DiskSpec, PointSpec, SharedMark};
+use crate::rt::now_unix_nanos;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -922,4 +923,78 @@ fn points_are_chosen_for_all_machines() {
     let run = bed.wait(id);
     assert_eq!(run.state, JobState::Failed);
     assert_eq!(run.error.unwrap().code, "NoAppConsistentPoint");
+}
+
+/// A newer shared point is made between the turns of two groups, and the server is started again: the second does not take it.
+#[test]
+fn machines_that_share_points_start_from_one_instant_whenever_their_turn_comes() {
+    let mut bed = PlanBed::new();
+    bed.plan.groups[0].after.push(manual("look"));
+    let (web1, db1, app1) = (bed.machines[0], bed.machines[1], bed.machines[2]);
+    let share = |bed: &PlanBed, instant: i64| {
+        let id = GroupPointId::new();
+        for machine in [db1, app1] {
+            let mut writer = bed.bed.store().begin(machine, 1).unwrap();
+            let spec = PointSpec {
+                instant_unix_nanos: now_unix_nanos() + instant,
+                consistency: Consistency::CrashConsistent,
+                note: String::new(),
+                freeze_micros: 0,
+            };
+            writer
+                .seal_shared(spec, Some(SharedMark { id, members: 2 }))
+                .unwrap();
+        }
+        id
+    };
+    let start = |bed: &PlanBed| {
+        bed.engine().start(NewRun {
+            vault: "default".into(),
+            plan_id: "plan".into(),
+            plan: bed.plan.clone(),
+            operation: PlanOperation::TestFailover,
+            options: RunOptions {
+                point: Some(PointChoice::LatestMultiVm),
+                ..RunOptions::default()
+            },
+            user: "ann".into(),
+        })
+    };
+    match start(&bed) {
+        Err(RecoveryError::Refused(refusal)) => assert_eq!(refusal.code, "NoSharedPoint"),
+        other => panic!("{other:?}"),
+    }
+    share(&bed, 0);
+    let wanted = share(&bed, 1_000_000);
+    let id = start(&bed).unwrap();
+    assert_eq!(bed.wait(id).state, JobState::Suspended);
+    share(&bed, 2_000_000);
+    bed.restart();
+    let word = PersonsWord::Resume {
+        step: None,
+        comment: String::new(),
+    };
+    bed.engine().say(id, &word, "bob").unwrap();
+    let run = over(&bed, id);
+    assert_eq!(run.state, JobState::Succeeded, "{run:#?}");
+    let started_from = |machine| {
+        let point = bed
+            .bed
+            .runner()
+            .item(machine)
+            .unwrap()
+            .test_failover
+            .unwrap()
+            .point;
+        let points = bed.bed.store().points(machine).unwrap();
+        points.into_iter().find(|known| known.id == point).unwrap().shared
+    };
+    for machine in [db1, app1] {
+        assert_eq!(started_from(machine).unwrap().id, wanted);
+    }
+    assert_eq!(
+        started_from(web1),
+        None,
+        "it shares nothing, and takes its latest"
+    );
 }

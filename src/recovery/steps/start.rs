@@ -140,9 +140,12 @@ pub fn pin_point(context: &mut Context) -> Result<Done, Fault> {
 
 pub fn make_branches(context: &mut Context) -> Result<Done, Fault> {
     with_base(context, |base| context.disks.make(context.id, base))?;
+    let disks = match spec(context)?.disks.len() {
+        1 => "One disk".to_owned(),
+        count => format!("{count} disks"),
+    };
     Ok(Done::Succeeded(format!(
-        "{} disks with room for what the machine writes.",
-        spec(context)?.disks.len()
+        "{disks} with room for what the machine writes."
     )))
 }
 

@@ -62,7 +62,7 @@ export async function alerts({ page }) {
       await section.getByRole('button', { name: 'Save' }).click();
       await reads(section, /ops@example\.com, night@example\.com by 127\.0\.0\.1/);
       await section.getByRole('button', { name: 'Send a test message' }).click();
-      await reads(section, /delivered[\s\S]*delivered/, 30);
+      await reads(section, /delivered[\s\S]*delivered/);
       await until('both have arrived', () => mails.length && hooks.length);
       assert.match(mails[0], /To: .*ops@example\.com/);
       const { headers, body } = hooks[0];
@@ -78,7 +78,7 @@ export async function alerts({ page }) {
       await new Promise((done) => { mail.close(done); mail.closeAllConnections?.(); });
       const section = page.getByRole('region', { name: 'Who is told' });
       await section.getByRole('button', { name: 'Send a test message' }).click();
-      await reads(section, /What to do:/, 40);
+      await reads(section, /What to do:/);
       await axe(page, 'a channel that fails');
       await page.getByRole('button', { name: 'Change', exact: true }).click();
       await section.getByRole('checkbox', { name: 'Send e-mail' }).uncheck();

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ADMIN, LIFEBOAT, ONE_TIME, WORK, axe, dialog, expect, firstPassword, isOff, login, reads, shot, step, visit } from '../lib.mjs';
+import { ADMIN, LIFEBOAT, ONE_TIME, WORK, axe, dialog, expect, firstPassword, isOff, login, looks, reads, shot, step, visit, wayIn } from '../lib.mjs';
 
 /** An agent of the story's own, with a disk of 32 MiB. */
 export function joinMachine(name, { server, fingerprint, passphrase }) {
@@ -42,10 +42,7 @@ export async function begin({ page, agents }) {
     await page.getByRole('button', { name: 'Make the command' }).click();
     await reads(page.locator('pre').first(), /curl[\s\S]*install\.sh[\s\S]*--token \S+/);
     await reads(page.locator('main'), /Good for another \d+ min/);
-    await page.getByText('Step by step instead').click();
-    const command = await page.locator('pre', { hasText: 'agent join' }).innerText();
-    const argument = (name) => new RegExp(`--${name} (\\S+)`).exec(command)[1];
-    const way = { passphrase: /LIFEBOAT_PASSPHRASE='([^']+)'/.exec(command)[1], server: argument('server'), fingerprint: argument('fingerprint') };
+    const way = await wayIn(page);
     agents.push(joinMachine('newcomer', way));
     await page.getByText('Just joined').waitFor();
     await page.getByText(/Ready to be protected|Ready, with warnings|A prerequisite is not met/).first().waitFor();
@@ -74,7 +71,7 @@ export async function begin({ page, agents }) {
     await takeAnyway(page);
     await page.getByRole('button', { name: 'Enable replication' }).click();
     await page.getByRole('heading', { name: 'newcomer' }).waitFor();
-    await reads(page.locator('main'), /Healthy\s+Protected/, 60);
+    await reads(page.locator('main'), /Healthy\s+Protected/);
   });
   await step('several machines at once: enabled in one review, each with its own result', async () => {
     await visit(page, '/servers');
@@ -85,8 +82,8 @@ export async function begin({ page, agents }) {
     await axe(page, 'enabling several');
     await takeAnyway(dialog(page));
     await dialog(page).getByRole('button', { name: 'Enable replication' }).click();
-    await reads(dialog(page), /1 of 1 machine is through/, 60);
-    await shot(page, 'dialog-enable-several');
+    await reads(dialog(page), /1 of 1 machine is through/);
+    await looks(page, 'enable-several');
     await dialog(page).getByRole('button', { name: 'Close', exact: true }).last().click();
   });
 }

@@ -1,6 +1,6 @@
 // Test failover to the console and its cleanup, alone and for several; unplanned failover and commit; resynchronization.
 import assert from 'node:assert/strict';
-import { axe, dialog, isOff, reads, shot, step, until, visit } from '../lib.mjs';
+import { axe, dialog, isOff, looks, reads, shot, step, until, visit } from '../lib.mjs';
 
 export async function failover({ page }) {
   await step('test failover: one click and a point, to the booted console', async () => {
@@ -8,13 +8,13 @@ export async function failover({ page }) {
     await page.getByRole('button', { name: 'Test failover', exact: true }).click();
     await dialog(page).waitFor();
     await reads(dialog(page), /A copy named lab1-test starts at the target, as lab1 was at/);
-    await shot(page, 'dialog-test-failover');
+    await looks(page, 'test-failover');
     await axe(page, 'dialog of the test failover');
     await dialog(page).getByRole('button', { name: 'Start test failover' }).click();
-    await reads(dialog(page), /Succeeded\s+Open the job/, 60);
+    await reads(dialog(page), /Succeeded\s+Open the job/);
     await shot(page, 'dialog-test-steps');
     await dialog(page).getByRole('link', { name: 'Look at the machine' }).click();
-    await reads(page.getByRole('log'), /LEDGER OK last=\d+/, 90);
+    await reads(page.getByRole('log'), /LEDGER OK last=\d+/, 180);
     await page.locator('[data-console=on] canvas').waitFor();
     // Something is on the screen: letters on black.
     await page.waitForFunction(() => {
@@ -29,7 +29,7 @@ export async function failover({ page }) {
       const log = await fetch('/api/v1/vaults/default/replicated-items/lab1/target-machine/serial-log?test=true').then((answer) => answer.text());
       return log.split('LEDGER OK').length - 1;
     });
-    await until('the machine judges its data once more', async () => (await verdicts()) > 1, 90);
+    await until('the machine judges its data once more', async () => (await verdicts()) > 1, 180);
     await page.keyboard.press('Shift+Escape');
     await page.locator('[data-leave]:focus').waitFor();
     await page.getByRole('button', { name: 'Full screen' }).click();
@@ -48,7 +48,7 @@ export async function failover({ page }) {
     await page.getByRole('button', { name: 'Clean up test failover' }).first().click();
     await dialog(page).getByLabel('Notes').fill('booted, ledger is whole');
     await dialog(page).getByRole('button', { name: 'Clean up', exact: true }).click();
-    await reads(dialog(page), /Succeeded\s+Open the job/, 60);
+    await reads(dialog(page), /Succeeded\s+Open the job/);
     await dialog(page).getByRole('link', { name: 'Open the job' }).click();
     await reads(page.locator('main'), /booted, ledger is whole/);
     await axe(page, 'job');
@@ -60,17 +60,17 @@ export async function failover({ page }) {
     const region = page.getByRole('region', { name: 'Chosen items' });
     await region.getByRole('button', { name: 'Test failover', exact: true }).click();
     await reads(dialog(page), /2 machines take part/);
-    await shot(page, 'dialog-several');
+    await looks(page, 'several');
     await axe(page, 'several at once');
     await dialog(page).getByRole('button', { name: 'Start test failover' }).click();
-    await reads(dialog(page), /2 of 2 machines are through\./, 60);
+    await reads(dialog(page), /2 of 2 machines are through\./);
     await shot(page, 'dialog-several-results');
     await dialog(page).getByRole('button', { name: 'Close', exact: true }).last().click();
     await page.getByRole('checkbox', { name: 'Choose lab1' }).check();
     await region.getByRole('button', { name: 'Clean up test failover' }).click();
     await reads(dialog(page), /2 machines take part[\s\S]*1 machine left out[\s\S]*lab1: No test failover of lab1/);
     await dialog(page).getByRole('button', { name: 'Clean up', exact: true }).click();
-    await reads(dialog(page), /2 of 2 machines are through\./, 60);
+    await reads(dialog(page), /2 of 2 machines are through\./);
     await dialog(page).getByRole('button', { name: 'Close', exact: true }).last().click();
     // What cannot be undone wants its number typed.
     await region.getByRole('button', { name: 'Disable replication' }).click();
@@ -84,7 +84,7 @@ export async function failover({ page }) {
   await step('resynchronize: its live steps', async () => {
     await visit(page, '/items/lab1?do=RepairReplication');
     await dialog(page).getByRole('button', { name: 'Resynchronize' }).click();
-    await reads(dialog(page), /Succeeded\s+Open the job/, 60);
+    await reads(dialog(page), /Succeeded\s+Open the job/);
     await dialog(page).getByRole('button', { name: 'Close', exact: true }).last().click();
   });
   await step('unplanned failover: only after the name is typed; then commit', async () => {
@@ -94,18 +94,18 @@ export async function failover({ page }) {
     assert.ok(await isOff(go));
     await dialog(page).getByRole('radio', { name: /Latest processed/ }).check();
     await reads(dialog(page), /Expected loss: \d+ s/);
-    await shot(page, 'dialog-failover');
+    await looks(page, 'failover');
     await axe(page, 'dialog of the failover');
     await dialog(page).getByLabel(/to confirm/).fill('lab1');
     assert.ok(await isOff(go), 'the name of another machine');
     await dialog(page).getByLabel(/to confirm/).fill('lab2');
     await go.click();
-    await reads(dialog(page), /Succeeded\s+Open the job/, 60);
+    await reads(dialog(page), /Succeeded\s+Open the job/);
     await dialog(page).getByRole('link', { name: 'Look at the machine' }).click();
     await page.getByRole('button', { name: 'Commit', exact: true }).first().click();
     await dialog(page).getByLabel(/to confirm/).fill('lab2');
     await dialog(page).getByRole('button', { name: 'Commit', exact: true }).click();
-    await reads(dialog(page), /Succeeded\s+Open the job/, 60);
+    await reads(dialog(page), /Succeeded\s+Open the job/);
     await dialog(page).getByRole('button', { name: 'Close', exact: true }).last().click();
     await shot(page, 'failed-over');
   });

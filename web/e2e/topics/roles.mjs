@@ -1,6 +1,6 @@
 // What each role sees: what it may not do is there, disabled, with the reason; the server refuses as well.
 import assert from 'node:assert/strict';
-import { axe, call, dialog, expect, firstPassword, isOff, login, reads, shot, step, tab, visit } from '../lib.mjs';
+import { axe, call, dialog, expect, isOff, newcomer, reads, shot, step, visit } from '../lib.mjs';
 
 const PASSWORD = 'another-long-password';
 const NAMES = { Reader: 'rita', Operator: 'olaf', Contributor: 'carla', Owner: 'oda' };
@@ -8,6 +8,7 @@ const NAMES = { Reader: 'rita', Operator: 'olaf', Contributor: 'carla', Owner: '
 const OFFERS = [
   ['/items/lab1', 'Test failover', 'Operator'], ['/items/lab1', 'Fail over…', 'Operator'], ['/items/lab1', 'Resynchronize', 'Operator'], ['/items/lab1', 'Disable replication…', 'Contributor'], ['/items/lab1', 'Change', 'Contributor'],
   ['/items/lab1?tab=disks', 'Include or leave out disks', 'Contributor'], ['/items/lab1?tab=target', 'Change', 'Contributor'], ['/items', 'Enable replication', 'Contributor'],
+  ['/items/lab1?tab=points', 'Make a point now', 'Operator'], ['/groups', 'New group', 'Contributor'], ['/maintenance', 'Plan a window', 'Contributor'],
   ['/policies', 'New policy', 'Contributor'], ['/alerts', 'Change', 'Contributor'], ['/servers', 'Add a machine', 'Contributor'], ['/servers', 'Rename lab1', 'Contributor'],
   ['/networks', 'New network', 'Contributor'], ['/settings', 'New registration key', 'Contributor'], ['/settings', 'Replace the passphrase', 'Contributor'], ['/settings', 'Back up now', 'Contributor'], ['/settings', 'New vault', 'Owner'],
   ['/users', 'New user', 'Owner'], ['/users', 'Reset password of admin', 'Owner'], ['/tokens', 'New token', 'Reader'],
@@ -17,12 +18,7 @@ const RANK = ['Reader', 'Operator', 'Contributor', 'Owner'];
 export async function roles({ page }) {
   for (const role of RANK) {
     await step(`the view of a ${role}`, async () => {
-      const made = await call(page, 'POST', '/api/v1/vaults/default/users', { name: NAMES[role], role });
-      assert.equal(made.status, 201);
-      const { context, page: other } = await tab();
-      await login(other, NAMES[role], made.data.oneTimePassword);
-      await firstPassword(other, made.data.oneTimePassword, PASSWORD);
-      await other.getByRole('heading', { name: 'Overview' }).waitFor();
+      const { context, page: other } = await newcomer(page, NAMES[role], role, PASSWORD);
       let at = '';
       for (const [path, button, least] of OFFERS) {
         if (path !== at) {

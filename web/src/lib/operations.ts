@@ -1,8 +1,8 @@
 /** The verbs of the lifecycle: their words, what they ask for, what they will do. One entry each; the server says which are
  * allowed now and why others are not. Pure. */
-import { age, bytes, count, local } from './format';
+import { age, count, local } from './format';
 import { expectedLoss, lossSeconds, type Choice } from './points';
-import { leadsOut, network, type Item, type Point } from './words';
+import type { Item, Point } from './words';
 
 /** What a person has chosen in the dialog. */
 export interface Order { choice: Choice; custom: string | null; lastSync: boolean; notes: string; receiver: string }
@@ -33,6 +33,12 @@ export interface Operation {
   receiver?: true;
   /** It cannot be undone: the machine's name is typed. */
   typed?: true;
+  /** What stays in sight beside the button. */
+  headline?: (outlook: Outlook) => Line;
+  /** What starts at the target is shown before: as a test or for real. */
+  preview?: 'test' | 'real';
+  /** On the button that leaves all as it is; default: Cancel. */
+  leave?: string;
   /** Afterwards there is a machine to look at. */
   look?: true;
   /** Offered for several items at once. */
@@ -40,19 +46,16 @@ export interface Operation {
 }
 
 const point = (order: Order) => (order.choice === 'Custom' ? order.custom : order.choice);
-const nics = (list: Item['target']['nics']) => (list.length ? list.map(network).join('; ') : 'no network');
 
 export const OPERATIONS: Record<string, Operation> = {
   TestFailover: {
-    label: 'Test failover', verb: 'Start test failover', route: 'POST /replicated-items/{item}/test-failover', points: true, look: true, bulk: true,
+    label: 'Test failover', verb: 'Start test failover', route: 'POST /replicated-items/{item}/test-failover', points: true, look: true, bulk: true, preview: 'test',
     what: 'Starts a copy at the target. The protected machine is not touched.',
     title: (name) => `Test failover of ${name}`,
     body: (order) => ({ recoveryPoint: point(order) }),
     lines: ({ item, point, now }) => [
       { text: `A copy named ${item.name}-test starts at the target${point ? `, as ${item.name} was at ${local(point.instant, now)}, ${age(lossSeconds(point, item.computedAt))} ago` : ''}.` },
       { text: `${item.name} and its replication go on untouched. Nothing is lost.` },
-      { text: item.target.testNics.length ? `Network: ${nics(item.target.testNics)}.` : 'The copy has no network.' },
-      ...(item.target.testNics.some(leadsOut) ? [{ text: 'The copy can reach other systems from there: it may send mail or write to shared services.', strong: true }] : []),
       { text: 'It runs until you clean up; then it and all it wrote are removed, and the test counts.' },
     ],
   },
@@ -69,33 +72,37 @@ export const OPERATIONS: Record<string, Operation> = {
     ],
   },
   PlannedFailover: {
-    label: 'Planned failover', verb: 'Fail over without loss', route: 'POST /replicated-items/{item}/planned-failover', typed: true, look: true, bulk: true,
+    label: 'Planned failover', verb: 'Fail over without loss', route: 'POST /replicated-items/{item}/planned-failover', typed: true, look: true, bulk: true, preview: 'real',
     what: 'Brings the machine to rest, takes what it wrote last, starts it at the target. Nothing is lost, or it does not happen.',
     title: (name) => `Fail over ${name} to the target without loss?`,
     lines: ({ item }) => [
       { text: 'Expected loss: none. What was written last is shipped before the machine starts at the target; where that fails, all stays as it was.', strong: true },
       { text: `${item.name} is brought to rest: its file systems no longer take writes. Its services are down until ${item.target.name} has started.` },
-      { text: `${item.target.name} starts at the target with ${count(item.target.cpus, 'processor')} and ${bytes(item.target.memoryBytes)}; ${nics(item.target.nics)}.` },
+      { text: `${item.target.name} starts at the target.` },
       { text: `${item.name} is shut out from then on. Until the commit the failover can be cancelled.` },
     ],
   },
   UnplannedFailover: {
-    label: 'Unplanned failover', verb: 'Fail over', route: 'POST /replicated-items/{item}/unplanned-failover', points: true, sync: true, typed: true, look: true, bulk: true,
+    label: 'Unplanned failover', verb: 'Fail over', route: 'POST /replicated-items/{item}/unplanned-failover', points: true, sync: true, typed: true, look: true, bulk: true, preview: 'real',
     what: 'Starts the machine at the target for real and shuts the source out.',
     title: (name) => `Fail over ${name} to the target?`,
     body: (order) => ({ recoveryPoint: point(order), lastSync: order.lastSync }),
+    headline: ({ item, order, point }) => {
+      const { seconds } = expectedLoss(item, order.choice, order.lastSync, point);
+      return seconds === null ? { text: point ? 'Expected loss: close to none.' : 'There is no such recovery point.' } : { text: `Expected loss: ${age(seconds)}.`, bad: true };
+    },
     lines: ({ item, order, point }) => {
       const loss = expectedLoss(item, order.choice, order.lastSync, point);
       return [
-        { text: `${loss.seconds === null ? 'Expected loss: close to none.' : `Expected loss: ${age(loss.seconds)}.`} ${loss.text}`, strong: true, bad: loss.seconds !== null },
-        { text: `${item.target.name} starts at the target with ${count(item.target.cpus, 'processor')} and ${bytes(item.target.memoryBytes)}; ${nics(item.target.nics)}.` },
+        { text: loss.text, strong: true, bad: loss.seconds !== null },
+        { text: `${item.target.name} starts at the target.` },
         { text: `${item.name} is shut out: what it sends from then on is refused. ${item.connected ? 'It still answers now. Lifeboat does not switch it off: shut it down yourself, or two of it run.' : 'It does not answer now. If it comes back, do not let it serve again.'}`, strong: item.connected },
         { text: 'What is lost stays lost. Until the commit the point can be changed, and the failover cancelled.' },
       ];
     },
   },
   ChangeRecoveryPoint: {
-    label: 'Change the recovery point', verb: 'Change the point', route: 'POST /replicated-items/{item}/change-recovery-point', points: true, typed: true, look: true,
+    label: 'Change the recovery point', verb: 'Change the point', route: 'POST /replicated-items/{item}/change-recovery-point', points: true, typed: true, look: true, preview: 'real',
     what: 'Starts the failed-over machine from another point, before the commit.',
     title: (name) => `Start ${name} from another point?`,
     body: (order) => ({ recoveryPoint: point(order) }),
@@ -115,7 +122,7 @@ export const OPERATIONS: Record<string, Operation> = {
     ],
   },
   CancelFailover: {
-    label: 'Cancel the failover', verb: 'Cancel the failover', route: 'POST /replicated-items/{item}/cancel-failover', typed: true,
+    label: 'Cancel the failover', verb: 'Cancel the failover', leave: 'Keep the failover', route: 'POST /replicated-items/{item}/cancel-failover', typed: true,
     what: 'The machine goes on where it was before. What was written since is discarded.',
     title: (name) => `Cancel the failover of ${name}?`,
     lines: ({ item, now }) => [
@@ -131,7 +138,7 @@ export const OPERATIONS: Record<string, Operation> = {
     lines: ({ item, order }) => (item.activeLocation === 'Recovery'
       ? [
         { text: `${item.target.name} goes on working at the target. Its disks are copied home and kept up to date there.` },
-        { text: `${order.receiver || item.name} takes them: start “lifeboat agent receive” there. The disks it is given are overwritten.`, strong: true },
+        { text: `${order.receiver || item.name} takes them, by the command below. The disks it is given are overwritten.`, strong: true },
         { text: 'When it follows, a failback takes the machine home without loss.' },
       ]
       : [

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { expectedLoss, gaps, lossSeconds, nearest, resolve } from './points';
+import { expectedLoss, gaps, lossSeconds, nearest, resolve, unusable } from './points';
 import type { Item, Point } from './words';
 
 const point = (id: string, second: number, consistency = 'CrashConsistent'): Point => ({
@@ -19,6 +19,27 @@ describe('the point that a choice means', () => {
     expect(resolve('Custom', null, POINTS)).toBeNull();
     expect(resolve('LatestAppConsistent', null, [POINTS[1] as Point])).toBeNull();
   });
+});
+
+describe('points that a group shares', () => {
+  const shared = (id: string, second: number, own: string, least: string): Point => ({ ...point(id, second, own), groupPoint: `g${second}`, groupConsistency: least });
+  const of = [point('alone', 95), shared('crash', 90, 'AppConsistent', 'CrashConsistent'), shared('app', 60, 'AppConsistent', 'AppConsistent')];
+  test('only those that all hold; the least of them counts', () => {
+    expect(resolve('LatestMultiVm', null, of)?.id).toBe('crash');
+    expect(resolve('LatestMultiVmAppConsistent', null, of)?.id).toBe('app');
+    expect(resolve('LatestProcessed', null, of)?.id).toBe('alone');
+  });
+  test('none of them, where there is no group', () => {
+    expect(resolve('LatestMultiVm', null, POINTS)).toBeNull();
+    expect(resolve('LatestMultiVmAppConsistent', null, POINTS)).toBeNull();
+  });
+});
+
+test('a point that does not hold all disks starts no machine', () => {
+  expect(resolve('LatestProcessed', null, POINTS, ['d', 'e'])).toBeNull();
+  expect(unusable(POINTS[1] as Point, ['d', 'e'])).toContain('all disks');
+  expect(unusable(POINTS[0] as Point, ['d'])).toContain('fuzzy');
+  expect(unusable(POINTS[1] as Point, ['d'])).toBeNull();
 });
 
 describe('what is lost', () => {

@@ -2,23 +2,33 @@
 import { age, bytes, millis } from './format';
 import type { Item, Point } from './words';
 
+interface Offer { value: string; label: string; hint: string; group?: true }
 export const CHOICES = [
   { value: 'LatestProcessed', label: 'Latest processed', hint: 'The newest point that is ready. Starts at once.' },
   { value: 'Latest', label: 'Latest', hint: 'Ships what is pending first, if the source answers. Least loss, takes longer.' },
   { value: 'LatestAppConsistent', label: 'Latest app-consistent', hint: 'The newest point made with the applications quiesced.' },
-  { value: 'LatestCrashConsistent', label: 'Latest crash-consistent', hint: 'The newest point with all file systems frozen at one instant.' },
+  { value: 'LatestMultiVm', label: 'Latest shared by its group', hint: 'The newest instant that all machines of its group hold: together they are as they were then.', group: true },
+  { value: 'LatestMultiVmAppConsistent', label: 'Latest shared by its group, app-consistent', hint: 'The same, with the applications of all of them quiesced.', group: true },
   { value: 'Custom', label: 'A point of your choice', hint: 'For example the last one before damage was done.' },
-] as const;
+] as const satisfies Offer[];
 export type Choice = (typeof CHOICES)[number]['value'];
 
-/** Points newest first. The point that a choice means at this moment; null: there is none. */
-export function resolve(choice: Choice, custom: string | null, points: Point[]): Point | null {
+/** Why a machine with these disks cannot be started from a point; null: it can. */
+export function unusable(point: Point, disks: string[]): string | null {
+  // Its blocks are not of one instant.
+  if (point.consistency === 'Fuzzy') return 'It is fuzzy: its blocks are not of one instant. Choose another.';
+  return disks.every((disk) => point.disks.includes(disk)) ? null : 'It does not hold all disks: one was added later. Choose another.';
+}
+
+/** Points newest first; as the server chooses. The point that a choice means at this moment; null: there is none. */
+export function resolve(choice: Choice, custom: string | null, points: Point[], disks: string[] = []): Point | null {
+  if (choice === 'Custom') return points.find((point) => point.id === custom) ?? null;
+  const usable = (point: Point) => unusable(point, disks) === null;
   switch (choice) {
-    case 'Custom': return points.find((point) => point.id === custom) ?? null;
-    case 'LatestAppConsistent': return points.find((point) => point.consistency === 'AppConsistent') ?? null;
-    case 'LatestCrashConsistent': return points.find((point) => point.consistency === 'CrashConsistent') ?? null;
-    // A fuzzy point starts no machine unless it is asked for.
-    default: return points.find((point) => point.consistency !== 'Fuzzy') ?? null;
+    case 'LatestAppConsistent': return points.find((point) => point.consistency === 'AppConsistent' && usable(point)) ?? null;
+    case 'LatestMultiVm': return points.find((point) => point.groupPoint && usable(point)) ?? null;
+    case 'LatestMultiVmAppConsistent': return points.find((point) => point.groupConsistency === 'AppConsistent' && usable(point)) ?? null;
+    default: return points.find(usable) ?? null;
   }
 }
 

@@ -9,6 +9,8 @@ export type Event = Schemas['Event'];
 export type Machine = Schemas['Machine'];
 export type Server = Schemas['ServerFacts'];
 export type Policy = Schemas['Policy'];
+export type Group = Schemas['ReplicationGroup'];
+export type Window = Schemas['MaintenanceWindow'];
 export type Plan = Schemas['RecoveryPlan'];
 export type PlanRun = Schemas['PlanRun'];
 export type PlanStep = Schemas['PlanRunStep'];
@@ -80,11 +82,6 @@ export function network(nic: Nic): string {
     case 'bridge': return `Bridge ${where.name} of the host`;
     case 'named': return `Network ${where.name}`;
   }
-}
-
-/** Whether a machine on this network can reach others. */
-export function leadsOut(nic: Nic): boolean {
-  return nic.network.kind === 'user' || nic.network.kind === 'bridge';
 }
 
 /** Why `role` may not call what needs `needed`; null: it may. */
