@@ -1,70 +1,16 @@
 //! Real databases under load: points made with the shipped hooks and without are mounted, started and checked.
+#[path = "support/database.rs"]
+mod database;
 mod support;
+use database::{MariaDb, Postgres, Process, postgres_programs, success, wait_for};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 use support::{LoopDisk, Mounted, lacks_root, ok, umount};
 
 const LIFEBOAT: &str = env!("CARGO_BIN_EXE_lifeboat");
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = ready() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A process of the test, ended by this signal.
-struct Process(Child, &'static str);
-
-impl Process {
-    fn start(command: &mut Command, log: &Path, signal: &'static str) -> Self {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .unwrap();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "{:?} is needed (tests/all.sh installs it): {error}",
-                    command.get_program()
-                )
-            });
-        Self(child, signal)
-    }
-
-    fn is_running(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_none()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            let _ = Command::new("kill")
-                .args([self.1, &self.0.id().to_string()])
-                .status();
-            let end = Instant::now() + Duration::from_secs(20);
-            while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            let _ = self.0.kill();
-        }
-        let _ = self.0.wait();
-    }
-}
 
 /// A point as `agent replicate --json` tells of it.
 #[derive(Debug)]
@@ -190,96 +136,6 @@ impl Drop for Scene {
     }
 }
 
-/// As this user of the system.
-fn as_user(user: &str, program: &Path) -> Command {
-    let group = ok("id", &["-g", user]);
-    let mut command = Command::new("setpriv");
-    command
-        .args([&format!("--reuid={user}"), &format!("--regid={}", group.trim())])
-        .args(["--init-groups", "--"])
-        .arg(program)
-        .current_dir("/");
-    command
-}
-
-fn success(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?} is needed (tests/all.sh installs it): {error}"));
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Where the distribution keeps the server's programs.
-fn postgres_programs() -> PathBuf {
-    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .expect("postgresql is needed (tests/all.sh installs it)")
-        .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .filter(|bin| bin.join("initdb").exists())
-        .collect();
-    versions.sort();
-    versions.pop().expect("postgresql is needed")
-}
-
-struct Postgres {
-    bin: PathBuf,
-    socket: PathBuf,
-    server: Process,
-}
-
-impl Postgres {
-    fn start(bin: &Path, data: &Path, socket: &Path) -> Self {
-        std::fs::create_dir_all(socket).unwrap();
-        std::fs::set_permissions(socket, PermissionsExt::from_mode(0o777)).unwrap();
-        let mut command = as_user("postgres", &bin.join("postgres"));
-        command.arg("-D").arg(data).arg("-k").arg(socket).args([
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "shared_buffers=48MB",
-            "-c",
-            "max_wal_size=256MB",
-            "-c",
-            "checkpoint_timeout=1h",
-        ]);
-        let mut server = Self {
-            bin: bin.to_owned(),
-            socket: socket.to_owned(),
-            server: Process::start(&mut command, &socket.join("log"), "-INT"),
-        };
-        wait_for("PostgreSQL", || {
-            assert!(
-                server.server.is_running(),
-                "{}",
-                std::fs::read_to_string(socket.join("log")).unwrap()
-            );
-            server.try_ask("SELECT 1")
-        });
-        server
-    }
-
-    fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
-        command
-            .env("PGHOST", &self.socket)
-            .env("PGUSER", "postgres")
-            .env("PGDATABASE", "postgres");
-        command
-    }
-
-    fn try_ask(&self, sql: &str) -> Option<String> {
-        let output = self.client("psql").args(["-XAtq", "-c", sql]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        output.status.success().then(|| text.trim().to_owned())
-    }
-
-    fn number(&self, sql: &str) -> i64 {
-        let answer = self.try_ask(sql).unwrap_or_else(|| panic!("no answer to {sql}"));
-        answer.parse().unwrap()
-    }
-}
-
 /// Where the log begins that a start replays, and the checkpoint itself.
 fn control(bin: &Path, data: &Path) -> (u64, u64) {
     let text = success(Command::new(bin.join("pg_controldata")).arg(data));
@@ -303,14 +159,7 @@ fn postgresql_under_pgbench() {
     let settings = "PGHOST=$(dirname \"$LIFEBOAT_QUIESCE_DIR\")/socket\nPGUSER=postgres\n";
     let scene = Scene::new(768, "40-postgresql", settings);
     let data = scene.at("mnt").join("pg");
-    std::fs::create_dir(&data).unwrap();
-    ok("chown", &["postgres:", data.to_str().unwrap()]);
-    success(
-        as_user("postgres", &bin.join("initdb"))
-            .arg("-D")
-            .arg(&data)
-            .args(["--auth=trust", "--no-sync"]),
-    );
+    Postgres::initialize(&bin, &data);
     let server = Postgres::start(&bin, &data, &scene.at("socket"));
     success(server.client("pgbench").args(["-i", "-q", "-s", "4"]));
     success(
@@ -410,63 +259,6 @@ fn postgresql_under_pgbench() {
     drop((load, server));
 }
 
-struct MariaDb {
-    socket: PathBuf,
-    server: Process,
-}
-
-impl MariaDb {
-    fn start(data: &Path, folder: &Path) -> Self {
-        std::fs::create_dir_all(folder).unwrap();
-        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o777)).unwrap();
-        let socket = folder.join("sock");
-        let mut command = Command::new("/usr/sbin/mariadbd");
-        command
-            .args(["--no-defaults", "--user=mysql", "--skip-networking"])
-            .args(["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M"])
-            // What was not closed must be seen, not mended.
-            .args(["--myisam-recover-options=OFF", "--skip-log-bin"])
-            .arg(format!("--datadir={}", data.display()))
-            .arg(format!("--socket={}", socket.display()))
-            .arg(format!("--pid-file={}", folder.join("pid").display()));
-        let mut server = Self {
-            socket,
-            server: Process::start(&mut command, &folder.join("log"), "-TERM"),
-        };
-        wait_for("MariaDB", || {
-            assert!(
-                server.server.is_running(),
-                "{}",
-                std::fs::read_to_string(folder.join("log")).unwrap()
-            );
-            server.try_ask("SELECT 1")
-        });
-        server
-    }
-
-    fn client(&self) -> Command {
-        let mut command = Command::new("mariadb");
-        command
-            .args(["--no-defaults", "--batch", "--skip-column-names"])
-            .arg(format!("--socket={}", self.socket.display()));
-        command
-    }
-
-    fn try_ask(&self, sql: &str) -> Option<String> {
-        let output = self.client().args(["-e", sql]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        output.status.success().then(|| text.trim().to_owned())
-    }
-
-    fn ask(&self, sql: &str) -> String {
-        self.try_ask(sql).unwrap_or_else(|| panic!("no answer to {sql}"))
-    }
-
-    fn number(&self, sql: &str) -> i64 {
-        self.ask(sql).parse().unwrap()
-    }
-}
-
 #[test]
 fn mariadb_under_load() {
     if lacks_root() {
@@ -475,18 +267,7 @@ fn mariadb_under_load() {
     let settings = "OPTIONS=\"--no-defaults --socket=$(dirname \"$LIFEBOAT_QUIESCE_DIR\")/mariadb/sock\"\n";
     let scene = Scene::new(512, "60-mariadb", settings);
     let data = scene.at("mnt").join("maria");
-    std::fs::create_dir(&data).unwrap();
-    ok("chown", &["mysql:", data.to_str().unwrap()]);
-    success(
-        Command::new("mariadb-install-db")
-            .args([
-                "--no-defaults",
-                "--user=mysql",
-                "--skip-test-db",
-                "--auth-root-authentication-method=socket",
-            ])
-            .arg(format!("--datadir={}", data.display())),
-    );
+    MariaDb::initialize(&data);
     let server = MariaDb::start(&data, &scene.at("mariadb"));
     server.ask(
         "CREATE DATABASE t; CREATE TABLE t.safe (n BIGINT PRIMARY KEY, pad VARCHAR(200)) ENGINE=InnoDB;

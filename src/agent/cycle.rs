@@ -362,6 +362,7 @@ pub fn run(
     settings: &mut CycleSettings,
 ) -> Result<CycleReport, CycleError> {
     let mut ship = Shipper::new(sink);
+    check_disks(disks)?;
     for disk in disks.iter_mut() {
         disk.exclude_swap();
         if !disk.is_tracked() {
@@ -415,6 +416,8 @@ pub fn run(
     }
     let ended = held.map(|held| held.and_then(|quiesced| quiesced.end(&mut hooks)));
     let mut taken = taken?;
+    // Of the same size after the window is of the same size in it: no file system can have grown past what was read.
+    check_disks(disks)?;
     let asked = settings.quiesce.is_some_and(|(_, why)| why != Why::Schedule);
     let app_consistent = ended.map(|ended| label(&mut taken, ended, names.unwrap_or_default(), asked));
     let shared = match &mut settings.round {
@@ -479,6 +482,10 @@ pub fn run(
         hooks,
         shared,
     })
+}
+
+fn check_disks(disks: &[ProtectedDisk]) -> Result<(), CycleError> {
+    Ok(disks.iter().try_for_each(|disk| disk.reader.check())?)
 }
 
 /// What a point may be called for which applications were to stand still.

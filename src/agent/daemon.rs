@@ -437,7 +437,10 @@ impl Replication {
                 Err(CycleError::Cancelled) => return Stopped::Orders,
                 Err(CycleError::Ship(error)) => return self.ship_failed(&error),
                 Err(CycleError::Capture(error)) => {
-                    self.disk_failed(&error, "under replication");
+                    // Who opens the disks anew says what has become of them.
+                    if !error.is_other_disk() {
+                        self.disk_failed(&error, "under replication");
+                    }
                     return Stopped::Failed;
                 }
                 Err(error) => self.skipped(&error),

@@ -107,6 +107,10 @@ impl From<CaptureError> for Failure {
                 "a partition, a file or something else was named",
                 "name the whole disk",
             ),
+            CaptureError::SizeChanged { .. } | CaptureError::Replaced(_) => (
+                "the disk was resized, detached or exchanged meanwhile",
+                "run it again with the disk as it is now",
+            ),
             CaptureError::Io { .. } => (
                 "no such disk, no permission, or a failing medium; a disk in use cannot be imported",
                 "name a disk or an image that nothing uses; look at the kernel's log",

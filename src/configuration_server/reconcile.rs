@@ -11,7 +11,7 @@ use crate::recovery::{
 use crate::replica::{DiskSpec, ReplicaError, Store};
 use crate::rt::now_unix_nanos;
 use crate::vault::{
-    TASK_COMPARE_DISKS, TASK_COPY_DISKS, TASK_COPY_HOME, TASK_KEEP_POINTS, TASK_REGISTER_DISKS,
+    ItemRow, TASK_COMPARE_DISKS, TASK_COPY_DISKS, TASK_COPY_HOME, TASK_KEEP_POINTS, TASK_REGISTER_DISKS,
     TASK_REMOVE_REPLICA, TASK_START_REPLICATION, TASK_STOP_REPLICATION, Vault,
 };
 use std::sync::Arc;
@@ -102,16 +102,8 @@ impl Reconciler {
         let row = self.vault.item_row(job.machine)?;
         if !is_done(&job, TASK_REGISTER_DISKS) {
             begin(&mut job, TASK_REGISTER_DISKS);
-            self.store.register_machine(job.machine, &item.name)?;
-            for disk in &row.disks {
-                let spec = DiskSpec {
-                    id: disk.id,
-                    name: disk.stable_id.clone(),
-                    size_bytes: disk.size_bytes,
-                };
-                if let Err(error) = self.store.register_disk(job.machine, spec) {
-                    return self.enable_failed(job, item, &error);
-                }
+            if let Err(error) = self.register(&item, &row) {
+                return self.enable_failed(job, item, error);
             }
             // An older replica of this machine, from before replication was disabled, must not be written by an older agent.
             self.roster.fence(job.machine, item.generation);
@@ -141,12 +133,24 @@ impl Reconciler {
         Ok(())
     }
 
-    fn enable_failed(&self, mut job: Job, mut item: Item, error: &ReplicaError) -> Result<(), StepError> {
+    /// Makes the machine and its disks known to the store. Safe to repeat.
+    fn register(&self, item: &Item, row: &ItemRow) -> Result<(), ReplicaError> {
+        self.store.register_machine(item.machine, &item.name)?;
+        for disk in &row.disks {
+            let spec = DiskSpec {
+                id: disk.id,
+                name: disk.stable_id.clone(),
+                size_bytes: disk.size_bytes,
+            };
+            self.store.register_disk(item.machine, spec)?;
+        }
+        Ok(())
+    }
+
+    fn enable_failed(&self, mut job: Job, mut item: Item, error: ReplicaError) -> Result<(), StepError> {
         let error = JobError {
             code: "RegisterDisksFailed".to_owned(),
-            message: error.to_string(),
-            possible_causes: "the replica store is full, damaged or not writable".to_owned(),
-            recommended_action: "look at the server's log, then enable replication again".to_owned(),
+            ..error.into()
         };
         fail(&mut job, TASK_REGISTER_DISKS, error);
         item.protection = ProtectionState::EnablingFailed;
@@ -200,7 +204,15 @@ impl Reconciler {
         let freed = match self.store.remove_machine(job.machine) {
             Ok(freed) => freed,
             Err(ReplicaError::NoMachine(_)) => 0,
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // Said, and left to a person: a store that refuses now may do so for ever.
+                fail(&mut job, TASK_REMOVE_REPLICA, error.into());
+                item.protection = item
+                    .protection
+                    .step(ProtectionEvent::DisableFailed)
+                    .unwrap_or(ProtectionState::DisablingFailed);
+                return Ok(self.vault.record(&job, Some(&item))?);
+            }
         };
         job.result = serde_json::json!({ "freedBytes": freed });
         let task = if keep.is_some() {
@@ -284,7 +296,10 @@ impl Reconciler {
                     name: disk.stable_id.clone(),
                     size_bytes: disk.size_bytes,
                 };
-                self.store.register_disk(job.machine, spec)?;
+                if let Err(error) = self.store.register_disk(job.machine, spec) {
+                    fail(&mut job, TASK_REGISTER_DISKS, error.into());
+                    return Ok(self.vault.abandon_disks(&job)?);
+                }
             }
             self.roster.fence(job.machine, item.generation);
             done(
@@ -438,3 +453,6 @@ pub(super) fn end(job: &mut Job, state: JobState) {
     job.state = state;
     job.ended_unix_nanos = Some(now_unix_nanos());
 }
+
+#[cfg(test)]
+mod tests;

@@ -661,7 +661,7 @@ mod tests {
             (
                 P::CommitFailoverFailed,
                 [
-                    pending, NONE, pending, pending, pending, ".", pending, pending, pending, pending, runs,
+                    ".", NONE, pending, pending, pending, ".", pending, pending, pending, pending, runs,
                     pending, pending,
                 ],
             ),
@@ -721,6 +721,27 @@ mod tests {
             ActiveLocation::Recovery,
             false,
             false,
+        );
+        // It failed before the machine was given up: it is there as before.
+        let row = [
+            ".", NONE, failed, failed, ".", ".", ".", failed, failed, failed, runs, failed, failed,
+        ];
+        check(
+            &[(P::ChangeRecoveryPointFailed, row)],
+            ActiveLocation::Recovery,
+            true,
+            false,
+        );
+        // A failback that failed behind its fence: the machine goes on at the target.
+        let failed = "FailoverFailed";
+        let row = [
+            ".", NONE, failed, failed, failed, failed, ".", failed, ".", failed, runs, failed, failed,
+        ];
+        check(
+            &[(P::PlannedFailoverFailed, row)],
+            ActiveLocation::Recovery,
+            true,
+            true,
         );
     }
 

@@ -197,12 +197,15 @@ pub fn at_failure(item: &Item, kind: JobKind, test_succeeded: bool, left: Option
             changes
         }
         JobKind::CancelFailover => vec![Change::Protection(ProtectionEvent::CancelFailed)],
-        // Behind the fence nothing is left that could fail but the record itself.
+        // The machine goes on at the target: what the receiver holds is not its last state any more.
         JobKind::Failback if item.protection == ProtectionState::PlannedFailoverInitiated => vec![
             Change::Protection(ProtectionEvent::FailoverAbandoned),
             Change::FinalPoint(None),
         ],
-        JobKind::Failback => vec![Change::Protection(ProtectionEvent::FailoverFailed)],
+        JobKind::Failback => vec![
+            Change::Protection(ProtectionEvent::FailoverFailed),
+            Change::FinalPoint(None),
+        ],
         JobKind::TestFailoverCleanup => vec![Change::Test(TestEvent::CleanupFailed { test_succeeded })],
         JobKind::CommitFailover => vec![Change::Protection(ProtectionEvent::CommitFailed)],
         JobKind::CompleteMigration => vec![Change::Protection(ProtectionEvent::DisableFailed)],
@@ -238,9 +241,14 @@ pub fn active_machine(item: &Item) -> Option<&Failover> {
         .filter(|_| item.active_location == ActiveLocation::Recovery)
 }
 
-/// It came home by a failback; until the commit its disks at the target are kept.
+/// It came home by a failback, or half way; until the commit its disks at the target are kept. To cancel that is to let the
+/// machine go on at the target, never to give it up: what it wrote there may be nowhere else.
 pub fn is_homecoming(item: &Item) -> bool {
-    item.active_location == ActiveLocation::Primary && item.reprotect.is_some()
+    let half_way = matches!(
+        item.protection,
+        ProtectionState::PlannedFailoverFailed | ProtectionState::CancelFailoverFailed
+    );
+    item.reprotect.is_some() && (item.active_location == ActiveLocation::Primary || half_way)
 }
 
 /// Code of the error that stands for a person's cancel.

@@ -219,11 +219,12 @@ impl Disks {
         Ok(())
     }
 
-    /// From now on what the machine writes becomes recovery points. Its disks are being served. Safe to repeat.
+    /// From now on what the machine writes becomes recovery points. Where its disks are not served nothing is written, and
+    /// nothing happens: whoever serves them calls this again. Safe to repeat.
     pub fn protect(&self, job: JobId, base: Base, order: LineOrder) -> Result<(), JobError> {
         let entry = self.entry(job);
         let mut entry = lock(&entry);
-        if entry.line.is_some() {
+        if entry.line.is_some() || entry.server.is_none() {
             return Ok(());
         }
         let spec = LineSpec {

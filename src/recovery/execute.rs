@@ -242,6 +242,29 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+impl Shared {
+    /// Undoes a job that is over once more.
+    pub(super) fn undo_again(self: &Arc<Self>, job: Job) -> Result<(), JobError> {
+        let handle = Handle::too_late();
+        let mut run = Run {
+            shared: self,
+            handle: &handle,
+            parameters: serde_json::from_value(job.parameters.clone()).unwrap(),
+            outcome: serde_json::from_value(job.result.clone()).unwrap(),
+            job,
+            started_here: false,
+        };
+        let tasks = run.job.tasks.clone();
+        tasks
+            .iter()
+            .rev()
+            .filter(|task| !matches!(task.state, TaskState::NotStarted | TaskState::Skipped))
+            .filter_map(|task| Step::from_name(&task.name))
+            .try_for_each(|step| run.context(|context| step.undo(context)))
+    }
+}
+
 impl Run<'_> {
     fn record(&mut self, decide: impl Fn(&Item) -> Vec<Change>) -> Result<(), NotRecorded> {
         self.shared.record(&mut self.job, &mut self.outcome, decide)
@@ -546,9 +569,14 @@ impl Run<'_> {
             // The job ends all the same; its item was taken out of its hands.
             Err(NotRecorded::Refused(why)) => {
                 tracing::warn!(job = %self.job.id, why, "the item of a failed job is in another state");
-                self.record_job()
+                self.record_job()?;
             }
-            other => other,
+            other => other?,
         }
+        // A machine that goes on at the target goes on being protected, whatever was stopped of it.
+        if self.parameters.active.is_some() {
+            self.protect_at_target();
+        }
+        Ok(())
     }
 }

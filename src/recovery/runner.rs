@@ -105,6 +105,13 @@ impl Handle {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn too_late() -> Self {
+        Self {
+            gate: Mutex::new(Gate::TooLate),
+        }
+    }
+
     /// Passes the point of no return, unless a cancel came first.
     pub(super) fn pass(&self) -> bool {
         let mut gate = self.gate();
@@ -438,6 +445,11 @@ impl Runner {
     ) -> Result<Option<MachineSpec>, RecoveryError> {
         let item = self.0.parts.journal.item(machine)?;
         self.spec(JobId::new(), &item, request, None)
+    }
+
+    #[cfg(test)]
+    pub(super) fn undo_again(&self, job: Job) -> Result<(), JobError> {
+        self.0.undo_again(job)
     }
 
     /// Gives the order of a job that failed or was cancelled once more, as a new job. None: not a job of recovery.

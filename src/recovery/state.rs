@@ -459,6 +459,10 @@ impl Item {
                     | S::ReprotectInitiated
                     | S::ReprotectFailed
                     | S::Protected
+                    // What failed left it there: a change of the point before the machine was given up, a commit, a failback.
+                    | S::ChangeRecoveryPointFailed
+                    | S::CommitFailoverFailed
+                    | S::PlannedFailoverFailed
             )
     }
 

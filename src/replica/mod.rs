@@ -50,6 +50,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Extension of the folder of a machine that is being removed.
+const REMOVED: &str = "removed";
+
 /// One replicated disk. `size_bytes` is a multiple of 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskSpec {
@@ -248,7 +251,16 @@ impl Store {
             .map_err(|e| ReplicaError::io("list", &folder, e))?
             .flatten()
         {
-            // A folder without a manifest is a machine that was removed, or never came to be.
+            if entry.path().extension().is_some_and(|end| end == REMOVED) {
+                // Its removal was cut off. It takes room, and nothing else.
+                if lock.is_some()
+                    && let Err(error) = remove_folder(&entry.path())
+                {
+                    tracing::warn!(%error, "what is left of a removed machine cannot be removed");
+                }
+                continue;
+            }
+            // A folder without a manifest never came to be a machine, or is one that an earlier version removed.
             let path = entry.path().join("manifest");
             if !path.exists() {
                 continue;
@@ -607,28 +619,42 @@ impl Store {
         compact::run(self.writable()?, &machine)
     }
 
-    /// Removes a machine with all its points; bytes freed. Images that are open stay readable.
+    /// Removes a machine with all its points; bytes freed. Images that are open stay readable. What failed half way is
+    /// called again, or ended by the next start.
     pub fn remove_machine(&self, machine: MachineId) -> Result<u64, ReplicaError> {
         let storage = self.writable()?;
         let machine = self.machine(machine)?;
         let mut state = machine.state();
         let freed = stored_bytes(&state);
-        storage.remove(&machine.folder.join("manifest"))?;
-        storage.sync_folder(&machine.folder)?;
+        let doomed = machine.folder.with_extension(REMOVED);
+        // One rename takes all of it away. What is left of an attempt that was cut off stands in its way.
+        if machine.folder.exists() {
+            remove_folder(&doomed)?;
+            storage.rename(&machine.folder, &doomed)?;
+        }
+        storage.sync_folder(&self.0.root.join("machines"))?;
         state.epoch += 1;
+        remove_folder(&doomed)?;
         self.0
             .machines
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&machine.id);
-        std::fs::remove_dir_all(&machine.folder)
-            .map_err(|e| ReplicaError::io("remove", &machine.folder, e))?;
         Ok(freed)
     }
 
     /// Reads everything and names what is damaged. `progress`: bytes read so far, bytes in all.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, ReplicaError> {
         verify::run(&self.all(), progress)
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<(), ReplicaError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ReplicaError::io("remove", folder, error))
+        }
+        _ => Ok(()),
     }
 }
 

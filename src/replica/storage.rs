@@ -15,6 +15,8 @@ pub enum Fault {
     Crash,
     /// Half of the write lands, the call says "no space left"; later calls fail too until [`Storage::heal`].
     Full,
+    /// Half of the write lands, the call fails, and everything after it works: a medium that stumbles.
+    Once,
 }
 
 /// Room that frames leave on the file system, at most: manifests that free space, the vault's database beside the store and
@@ -46,9 +48,21 @@ impl Storage {
 
     /// There is room again.
     pub fn heal(&self) {
+        self.fail_after(i64::MAX);
+    }
+
+    /// Begins to count anew. Of a storage that was made with a fault.
+    pub fn fail_after(&self, writes: i64) {
         if let Some(fault) = &self.fault {
-            fault.0.store(i64::MAX, Ordering::SeqCst);
+            fault.0.store(writes, Ordering::SeqCst);
         }
+    }
+
+    /// Whether the countdown has ended.
+    pub fn has_failed(&self) -> bool {
+        self.fault
+            .as_ref()
+            .is_some_and(|fault| fault.0.load(Ordering::SeqCst) < 0)
     }
 
     /// How many of `bytes` to write, and whether to fail after that.
@@ -57,11 +71,12 @@ impl Storage {
             return (bytes, Ok(()));
         };
         let left = fault.0.fetch_sub(1, Ordering::SeqCst);
-        if left > 0 {
+        if left > 0 || (left < 0 && fault.1 == Fault::Once) {
             return (bytes, Ok(()));
         }
         let error = match fault.1 {
             Fault::Crash => std::io::Error::other("the test cut the store off here"),
+            Fault::Once => std::io::Error::other("the test made this write fail"),
             Fault::Full => std::io::Error::from(std::io::ErrorKind::StorageFull),
         };
         (if left == 0 { bytes / 2 } else { 0 }, Err(error))

@@ -456,6 +456,60 @@ fn an_image_reads_on_while_its_layers_are_folded_and_removed() {
 }
 
 #[test]
+fn a_machine_is_removed_whole_wherever_its_removal_is_cut_off() {
+    for fault in [Fault::Crash, Fault::Once] {
+        for write in 0.. {
+            let fixture = Fixture::new();
+            {
+                let store = fixture.open();
+                let mut writer = store.begin(fixture.machine, 1).unwrap();
+                writer.append(fixture.disks[0], frame(1, 2, 3)).unwrap();
+                writer.seal(spec(1)).unwrap();
+            }
+            let storage = Storage::failing_after(i64::MAX, fault);
+            let store = Store::open_with(fixture.folder.path(), &fixture.key, storage.clone()).unwrap();
+            storage.fail_after(write);
+            let removed = store.remove_machine(fixture.machine);
+            let story = format!("{fault:?} at write {write}");
+            assert_eq!(removed.is_ok(), !storage.has_failed(), "{story}");
+            storage.heal();
+            let store = if fault == Fault::Once {
+                // Again in the same process.
+                if removed.is_err() {
+                    store.remove_machine(fixture.machine).unwrap();
+                }
+                store
+            } else {
+                drop(store);
+                fixture.open()
+            };
+            let folders = std::fs::read_dir(fixture.folder.path().join("machines")).unwrap();
+            let left = folders.count();
+            assert_eq!(
+                left,
+                store.machines().len(),
+                "{story}: bytes of a machine that is none"
+            );
+            if left > 0 {
+                // As if nothing had been asked.
+                assert_eq!(store.points(fixture.machine).unwrap().len(), 1, "{story}");
+                store.remove_machine(fixture.machine).unwrap();
+            }
+            assert!(matches!(
+                store.remove_machine(fixture.machine),
+                Err(ReplicaError::NoMachine(_))
+            ));
+            // The same machine may come again.
+            store.register_machine(fixture.machine, "web").unwrap();
+            assert_eq!(store.points(fixture.machine).unwrap(), [], "{story}");
+            if removed.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn wrong_keys_second_writers_and_bad_frames_are_refused() {
     let fixture = Fixture::new();
     assert!(matches!(

@@ -44,8 +44,16 @@ impl Vault {
         let mut found = Vec::new();
         for summary in store.machines() {
             let of_store = |error: crate::replica::ReplicaError| VaultError::Database(Box::new(error));
+            let points = store.points(summary.id).map_err(of_store)?;
+            let newest = points
+                .iter()
+                .rev()
+                .find(|point| point.consistency > crate::block::Consistency::Fuzzy);
+            let mut disks = store.disks(summary.id).map_err(of_store)?;
+            // A disk that was excluded since stands in the store too. With it among the machine's, no newer point could be used.
+            disks.retain(|disk| newest.is_none_or(|point| point.disks.contains(&disk.id)));
             found.push(Found {
-                disks: store.disks(summary.id).map_err(of_store)?,
+                disks,
                 pinned: !store.pins(summary.id).map_err(of_store)?.is_empty(),
                 summary,
             });

@@ -647,3 +647,40 @@ fn events_of(machine: MachineId) -> EventFilter {
         ..EventFilter::default()
     }
 }
+
+/// Its newer points lack the disk: counted among the machine's disks, none of them could be started from.
+#[test]
+fn a_rebuilt_item_does_not_take_back_a_disk_that_was_excluded() {
+    use crate::replica::{DiskSpec, PointSpec, Store, VaultKey};
+    let (folder, vault) = vault();
+    let store = Store::create(&folder.path().join("store"), &VaultKey::generate()).unwrap();
+    let machine = MachineId::new();
+    store.register_machine(machine, "web1").unwrap();
+    let disks = [crate::block::DiskId::new(), crate::block::DiskId::new()];
+    for id in disks {
+        let spec = DiskSpec {
+            id,
+            name: format!("serial:{id}"),
+            size_bytes: 1 << 20,
+        };
+        store.register_disk(machine, spec).unwrap();
+    }
+    let mut writer = store.begin(machine, 1).unwrap();
+    for id in disks {
+        let mut frame = crate::block::FrameBuilder::new();
+        frame.push(0, &[7; crate::block::BLOCK_BYTES]);
+        writer.append(id, frame.finish(1).unwrap()).unwrap();
+    }
+    for (instant, only) in [(1, &disks[..]), (2, &disks[..1])] {
+        writer.only(only.iter().copied());
+        let spec = PointSpec {
+            instant_unix_nanos: instant,
+            consistency: Consistency::CrashConsistent,
+            note: String::new(),
+            freeze_micros: 0,
+        };
+        writer.seal(spec).unwrap();
+    }
+    vault.adopt_store(&store, true).unwrap();
+    assert_eq!(vault.item(machine).unwrap().disks, disks[..1]);
+}

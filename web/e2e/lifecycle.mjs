@@ -121,6 +121,7 @@ try {
     await tabTo(page, 'the choice', /^radio Latest$/);
     await page.keyboard.press('ArrowUp');
     await reads(dialog(page), /Expected loss: \d+ s/);
+    await reads(dialog(page), /Starts at the target\s+lab1-asr, 1 processor, 256 MiB[\s\S]*any→80[\s\S]*Address: /);
     await looks(page, 'lifecycle-failover');
     await axe(page, 'dialog of the failover');
     await tabTo(page, 'the name', /^text $/);
@@ -182,7 +183,7 @@ try {
   await step('reprotect: taken back while nobody receives, and asked for again', async () => {
     await end(agent);
     await visit(page, '/items/web1?do=ReverseReplicate');
-    await reads(dialog(page), /start “lifeboat agent receive” there/);
+    await reads(dialog(page), /lifeboat agent receive --machine web1/);
     await looks(page, 'lifecycle-reprotect');
     await axe(page, 'dialog of the reprotect');
     await dialog(page).getByRole('button', { name: 'Reprotect', exact: true }).click();

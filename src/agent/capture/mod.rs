@@ -30,6 +30,17 @@ pub enum CaptureError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{0} is not a whole disk; only whole disks can be tracked")]
     NotADisk(PathBuf),
+    #[error("{object} has {now} bytes and had {before} when it was opened")]
+    SizeChanged { object: PathBuf, before: u64, now: u64 },
+    #[error("{0} is gone, or is another disk than when it was opened")]
+    Replaced(PathBuf),
+}
+
+impl CaptureError {
+    /// It is not the disk that was opened: who opens it anew learns what it is.
+    pub fn is_other_disk(&self) -> bool {
+        matches!(self, Self::SizeChanged { .. } | Self::Replaced(_))
+    }
 }
 
 /// How a disk is tracked.

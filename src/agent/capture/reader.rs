@@ -2,7 +2,7 @@
 use super::CaptureError;
 use crate::block::BLOCK_BYTES;
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Memory that direct I/O accepts.
@@ -37,6 +37,24 @@ pub struct DiskReader {
     file: File,
     path: PathBuf,
     size_bytes: u64,
+    name: (u64, u64),
+}
+
+/// What tells a disk from one that took its place under the same path: device number and the kernel's disk sequence number,
+/// or file system and inode.
+fn name_of(meta: &std::fs::Metadata) -> (u64, u64) {
+    if !meta.file_type().is_block_device() {
+        return (meta.dev(), meta.ino());
+    }
+    let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+    // Partitions and old kernels have none.
+    let sequence = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/diskseq"));
+    let sequence = sequence.ok().and_then(|text| text.trim().parse().ok());
+    (meta.rdev(), sequence.unwrap_or(0))
+}
+
+fn size_of(file: &File) -> std::io::Result<u64> {
+    Ok(rustix::fs::seek(file, rustix::fs::SeekFrom::End(0))?)
 }
 
 impl DiskReader {
@@ -58,13 +76,32 @@ impl DiskReader {
             other => other,
         }
         .map_err(|e| failed("open", e))?;
-        let size_bytes =
-            rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).map_err(|e| failed("measure", e.into()))?;
+        let size_bytes = size_of(&file).map_err(|e| failed("measure", e))?;
+        let name = name_of(&file.metadata().map_err(|e| failed("measure", e))?);
         Ok(Self {
             file,
             path: path.to_owned(),
             size_bytes,
+            name,
         })
+    }
+
+    /// Whether what is at the path now is what was opened. A disk that was taken away answers no read that nobody makes, and
+    /// one that has grown may hold a file system that reaches past the end that is known here.
+    pub fn check(&self) -> Result<(), CaptureError> {
+        let there = std::fs::metadata(&self.path).map(|meta| name_of(&meta));
+        if !there.is_ok_and(|name| name == self.name) {
+            return Err(CaptureError::Replaced(self.path.clone()));
+        }
+        let now = size_of(&self.file).map_err(|source| self.failed(source))?;
+        if now != self.size_bytes {
+            return Err(CaptureError::SizeChanged {
+                object: self.path.clone(),
+                before: self.size_bytes,
+                now,
+            });
+        }
+        Ok(())
     }
 
     pub fn size_bytes(&self) -> u64 {

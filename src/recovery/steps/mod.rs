@@ -108,7 +108,11 @@ pub fn plan(request: &Request, is_homecoming: bool) -> Vec<Step> {
             Step::FenceSource,
             Step::DiscardFailedAttempt,
         ],
-        Request::ChangeRecoveryPoint { .. } => &[Step::CheckTarget, Step::DiscardMachine],
+        // The new point is held before the machine is given up: retention cannot take both.
+        Request::ChangeRecoveryPoint { .. } => {
+            let (hold, start) = START.split_at(2);
+            return [&[Step::CheckTarget], hold, &[Step::DiscardMachine], start].concat();
+        }
         Request::TestFailoverCleanup { .. } => {
             return vec![
                 Step::StopMachine,

@@ -7,7 +7,7 @@ use crate::replica::{At, RecoveryPoint};
 pub const NOTE: &str = "made at the target";
 
 /// First byte of a block of the first disk, as of a point.
-fn byte_at(bed: &Bed, point: PointId, block: u64) -> u8 {
+pub fn byte_at(bed: &Bed, point: PointId, block: u64) -> u8 {
     let image = bed
         .store()
         .image(bed.machine, bed.disks[0], At::Point(point))
@@ -17,11 +17,11 @@ fn byte_at(bed: &Bed, point: PointId, block: u64) -> u8 {
     byte[0]
 }
 
-fn points(bed: &Bed) -> Vec<RecoveryPoint> {
+pub fn points(bed: &Bed) -> Vec<RecoveryPoint> {
     bed.store().points(bed.machine).unwrap()
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
         if let Some(found) = look() {
@@ -33,33 +33,33 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The newest point that was made at the target and holds this byte in the block.
-fn sealed(bed: &Bed, block: u64, byte: u8) -> RecoveryPoint {
+pub fn sealed(bed: &Bed, block: u64, byte: u8) -> RecoveryPoint {
     wait_for("no such point was made at the target", || {
         let newest = points(bed).into_iter().next_back()?;
         (newest.note == NOTE && byte_at(bed, newest.id, block) == byte).then_some(newest)
     })
 }
 
-fn write(bed: &Bed, block: u64, byte: u8) {
+pub fn write(bed: &Bed, block: u64, byte: u8) {
     let real = bed.item().failover.unwrap();
     Client::connect(&real.machine.disks[0]).write(block * BLOCK_BYTES as u64, &[byte; BLOCK_BYTES]);
 }
 
-fn change_to(point: PointId) -> Request {
+pub fn change_to(point: PointId) -> Request {
     Request::ChangeRecoveryPoint {
         point: PointChoice::Custom(point),
     }
 }
 
 /// The source seals this byte as its last point.
-fn rests(bed: &Bed, byte: u8) {
+pub fn rests(bed: &Bed, byte: u8) {
     let (store, machine, disks) = (bed.store().clone(), bed.machine, bed.disks.clone());
     bed.site.rests(move || {
         seal(&store, machine, &disks, byte, Consistency::CrashConsistent).map_err(|error| error.to_string())
     });
 }
 
-fn ok(job: &Job) {
+pub fn ok(job: &Job) {
     assert_eq!(job.state, JobState::Succeeded, "{job:#?}");
 }
 
@@ -216,7 +216,7 @@ fn a_cancelled_failover_lets_the_source_go_on_in_a_new_generation() {
 }
 
 /// Failed over, committed, and reprotected by a receiver that holds the disks.
-fn away(bed: &Bed) {
+pub fn away(bed: &Bed) {
     ok(&bed.run(failover()));
     write(bed, 5, 0x55);
     ok(&bed.run(Request::Commit));
@@ -230,7 +230,7 @@ fn away(bed: &Bed) {
 }
 
 /// Takes whatever final point there is, as a receiver does.
-fn receive(bed: &Bed) -> std::thread::JoinHandle<()> {
+pub fn receive(bed: &Bed) -> std::thread::JoinHandle<()> {
     let (journal, site, machine) = (bed.journal.clone(), bed.site.clone(), bed.machine);
     let jobs = journal.kept().jobs.len();
     std::thread::spawn(move || {

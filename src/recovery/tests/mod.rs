@@ -1,6 +1,7 @@
 //! Recovery with a real store, real branches and real NBD servers. Only two things are made up: a journal in memory that
 //! can be cut off at any record, and a hypervisor that fails where it is told to; its machines really read their disks.
 mod crashes;
+mod faults;
 mod hydrate;
 mod lifecycle;
 mod qemu;
@@ -11,8 +12,8 @@ use super::plan::{PlanJournal, PlanRun};
 use super::runner::Limits;
 use super::*;
 use crate::block::{BLOCK_BYTES, Consistency, DiskId, FrameBuilder, MachineId, PointId};
-use crate::replica::{DiskSpec, PointSpec, Store, VaultKey};
-use crate::rt::now_unix_nanos;
+use crate::replica::{DiskSpec, Fault, PointSpec, Storage, Store, VaultKey};
+use crate::rt::{Fact, Report, now_unix_nanos};
 use crate::target::*;
 use crate::wire::facts::Firmware;
 use std::collections::{BTreeMap, HashMap};
@@ -96,6 +97,7 @@ struct Kept {
     runs: BTreeMap<JobId, PlanRun>,
     run_records: usize,
     run_cut: Option<(usize, Cut)>,
+    reprotect_trouble: Option<RecoveryError>,
     records: usize,
     cut: Option<(usize, Cut)>,
     dead: bool,
@@ -153,6 +155,11 @@ impl Memory {
 
     pub fn add(&self, item: Item) {
         self.kept().items.insert(item.machine, item);
+    }
+
+    /// The next reprotect is refused.
+    pub fn refuse_reprotect(&self, trouble: RecoveryError) {
+        self.kept().reprotect_trouble = Some(trouble);
     }
 
     pub fn is_dead(&self) -> bool {
@@ -287,9 +294,47 @@ impl PlanJournal for Memory {
         if cut.is_some() { Err(dead()) } else { Ok(()) }
     }
 
-    /// The vault's part; `tests/plans.rs` sees it.
-    fn reprotect(&self, _: JobId, machine: MachineId, _: &str) -> Result<(), RecoveryError> {
-        Err(JournalError::NoItem(machine).into())
+    /// As the vault takes it, and its receiver holds the disks at once.
+    fn reprotect(&self, id: JobId, machine: MachineId, user: &str) -> Result<(), RecoveryError> {
+        let mut kept = self.alive()?;
+        if let Some(trouble) = kept.reprotect_trouble.take() {
+            return Err(trouble);
+        }
+        let item = kept
+            .items
+            .get_mut(&machine)
+            .ok_or(JournalError::NoItem(machine))?;
+        item.reprotect = match item.active_location {
+            ActiveLocation::Recovery => Some(Reprotect {
+                receiver: machine,
+                final_point: None,
+            }),
+            ActiveLocation::Primary => None,
+        };
+        if item.reprotect.is_none() {
+            item.generation += 1;
+            item.line += 1;
+        }
+        item.protection = ProtectionState::Protected;
+        item.revision += 1;
+        let now = Some(now_unix_nanos());
+        let job = Job {
+            id,
+            kind: JobKind::Reprotect,
+            machine,
+            state: JobState::Succeeded,
+            user: user.to_owned(),
+            created_unix_nanos: now_unix_nanos(),
+            started_unix_nanos: now,
+            ended_unix_nanos: now,
+            tasks: Vec::new(),
+            parameters: serde_json::json!({}),
+            result: serde_json::json!({}),
+            error: None,
+            restart_of: None,
+        };
+        kept.jobs.insert(id, job);
+        Ok(())
     }
 
     fn cancel_reprotect(&self, job: JobId) -> Result<(), RecoveryError> {
@@ -621,9 +666,15 @@ struct SourceState {
     fenced: Vec<(MachineId, u64)>,
     /// Makes the last point of a source that comes to rest.
     rest: Option<Box<dyn FnMut() -> Result<PointId, String> + Send>>,
+    /// Last points of sources that are at rest already.
+    lasts: HashMap<MachineId, PointId>,
     /// Point with which the receiver's disks were compared.
     home: Option<PointId>,
+    /// Receivers hold whatever point is asked for.
+    home_at_once: bool,
     receiver_trouble: Option<String>,
+    /// Whatever is asked of the source's side fails.
+    trouble: bool,
 }
 
 #[derive(Default)]
@@ -642,6 +693,17 @@ impl Site {
         state.rest = Some(Box::new(rest));
     }
 
+    /// As `rests`, of each machine, and for every server that comes.
+    pub fn rest_at(&self, lasts: HashMap<MachineId, PointId>) {
+        let mut state = self.0.lock().unwrap();
+        state.connected = true;
+        state.lasts = lasts;
+    }
+
+    pub fn receives_at_once(&self) {
+        self.0.lock().unwrap().home_at_once = true;
+    }
+
     /// The receiver's disks hold this point, or it is in trouble.
     pub fn receives(&self, home: Result<Option<PointId>, String>) {
         let mut state = self.0.lock().unwrap();
@@ -649,6 +711,10 @@ impl Site {
             Ok(home) => (home, None),
             Err(trouble) => (None, Some(trouble)),
         };
+    }
+
+    pub fn trouble(&self, trouble: bool) {
+        self.0.lock().unwrap().trouble = trouble;
     }
 
     pub fn fenced(&self) -> Vec<(MachineId, u64)> {
@@ -668,7 +734,15 @@ impl Source for Site {
         result
     }
 
-    fn halt(&self, _: MachineId, _: JobId, _: Duration) -> Result<PointId, String> {
+    fn halt(&self, machine: MachineId, _: JobId, _: Duration) -> Result<PointId, String> {
+        let state = self.0.lock().unwrap();
+        if state.trouble {
+            return Err("a hook failed".into());
+        }
+        if let Some(last) = state.lasts.get(&machine) {
+            return Ok(*last);
+        }
+        drop(state);
         let rest = self.0.lock().unwrap().rest.take();
         let Some(mut rest) = rest else {
             return Err("the test's source does not rest".into());
@@ -687,19 +761,34 @@ impl Source for Site {
     }
 
     fn receiver_trouble(&self, _: MachineId) -> Option<String> {
-        self.0.lock().unwrap().receiver_trouble.clone()
+        let state = self.0.lock().unwrap();
+        match state.trouble {
+            true => Some("it is not heard".into()),
+            false => state.receiver_trouble.clone(),
+        }
     }
 
     fn is_home(&self, _: MachineId, point: PointId) -> Result<bool, String> {
         let state = self.0.lock().unwrap();
         match &state.receiver_trouble {
+            _ if state.trouble => Err("the disk at home failed".into()),
             Some(trouble) => Err(trouble.clone()),
-            None => Ok(state.home == Some(point)),
+            None => Ok(state.home_at_once || state.home == Some(point)),
         }
     }
 
     fn fence(&self, machine: MachineId, generation: u64) {
         self.0.lock().unwrap().fenced.push((machine, generation));
+    }
+}
+
+/// What the data plane said.
+#[derive(Default)]
+pub struct Facts(Mutex<Vec<Fact>>);
+
+impl Report for Facts {
+    fn report(&self, fact: Fact) {
+        self.0.lock().unwrap().push(fact);
     }
 }
 
@@ -711,6 +800,9 @@ pub struct Bed {
     pub journal: Arc<Memory>,
     pub compute: Arc<Fake>,
     pub site: Arc<Site>,
+    pub facts: Arc<Facts>,
+    /// Under the store.
+    pub storage: Storage,
     /// None for a moment while the server "restarts".
     store: Option<Store>,
     runner: Option<Runner>,
@@ -740,20 +832,31 @@ impl Drop for Bed {
 impl Bed {
     /// A protected machine with two disks and two points; the first bytes of the disks tell the point: 1 and 2.
     pub fn new() -> Self {
-        let item = item();
-        let bed = Self::empty(item);
+        Self::with_fault(Fault::Full)
+    }
+
+    /// What the store's storage does when it is told to fail.
+    pub fn with_fault(fault: Fault) -> Self {
+        let bed = Self::made(item(), fault);
         bed.seal(1, Consistency::AppConsistent);
         bed.seal(2, Consistency::CrashConsistent);
         bed
     }
 
     pub fn empty(item: Item) -> Self {
+        Self::made(item, Fault::Full)
+    }
+
+    fn made(item: Item, fault: Fault) -> Self {
         // In memory where that is possible: a process that dies loses nothing there, and hundreds of servers do.
         let folder = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
         let key = VaultKey::generate();
-        let store = Store::create(&folder.path().join("store"), &key).unwrap();
+        let storage = Storage::failing_after(i64::MAX, fault);
+        let root = folder.path().join("store");
+        drop(Store::create(&root, &key).unwrap());
+        let store = Store::open_with(&root, &key, storage.clone()).unwrap();
         store.register_machine(item.machine, &item.name).unwrap();
         for &id in &item.disks {
             let spec = DiskSpec {
@@ -774,6 +877,8 @@ impl Bed {
             journal,
             compute: Arc::default(),
             site: Arc::default(),
+            facts: Arc::default(),
+            storage,
             store: Some(store),
             runner: None,
             limits: Limits {
@@ -804,7 +909,7 @@ impl Bed {
             },
             vms: self.vms(),
             source: self.site.clone(),
-            report: Arc::new(()),
+            report: self.facts.clone(),
         };
         self.runner = Some(Runner::with_limits(parts, self.limits.clone()));
     }
@@ -837,9 +942,11 @@ impl Bed {
         }
         self.store = None;
         self.journal.heal();
+        self.storage.heal();
         let deadline = Instant::now() + LIMIT;
         let store = loop {
-            match Store::open(&self.folder.path().join("store"), &self.key) {
+            let root = self.folder.path().join("store");
+            match Store::open_with(&root, &self.key, self.storage.clone()) {
                 Ok(store) => break store,
                 // A thread of the old process holds it for a moment longer.
                 Err(crate::replica::ReplicaError::Locked(_)) if Instant::now() < deadline => {

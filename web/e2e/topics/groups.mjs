@@ -12,6 +12,7 @@ export async function groups({ page, context }) {
     await page.getByRole('button', { name: 'Make the first group' }).click();
     await dialog(page).getByLabel('Name').fill('pair');
     await dialog(page).getByRole('checkbox', { name: 'lab1' }).check();
+    await dialog(page).getByLabel('A shared point every (s)').fill('5');
     await axe(page, 'a new group');
     await looks(page, 'group');
     await dialog(page).getByRole('button', { name: 'Create group' }).click();
@@ -21,12 +22,12 @@ export async function groups({ page, context }) {
     await page.getByRole('button', { name: 'Take in' }).click();
     await page.getByRole('link', { name: 'lab2' }).waitFor();
     await page.getByRole('button', { name: 'Change', exact: true }).click();
-    await dialog(page).getByLabel('A shared point every (s)').fill('5');
+    await dialog(page).getByLabel('App-consistent').selectOption({ label: 'Never' });
     await looks(page, 'group-times');
     await axe(page, 'the times of a group');
     await dialog(page).getByRole('button', { name: 'Save' }).click();
     const points = page.getByRole('region', { name: 'Shared points' });
-    await reads(points, /One every\s+5 s/);
+    await reads(points, /One every\s+5 s\s+App-consistent\s+never/);
     await reads(points, /The newest that all hold\s+\d\d:\d\d:\d\d\s+Crash-consistent/, 120);
     await reads(page.locator('main'), /Healthy/);
     await axe(page, 'a group');

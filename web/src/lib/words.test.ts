@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { needs } from './attention';
 import roles from './roles.json';
 import { formOf, parseForwards, targetOf } from './target';
-import { operation, primaryOperation } from './operations';
+import { OPERATIONS, operation, primaryOperation } from './operations';
 import { jobTone, roleRefusal, type Item, type Job, type Machine, type Target } from './words';
 
 const item = (changes: Partial<Item>) => ({
@@ -11,9 +11,16 @@ const item = (changes: Partial<Item>) => ({
 }) as unknown as Item;
 
 test('every operation on offer has a route whose role is known', () => {
-  for (const name of ['TestFailover', 'TestFailoverCleanup', 'UnplannedFailover', 'Commit', 'RepairReplication', 'DisableProtection']) {
-    expect(roles).toHaveProperty([operation(name)?.route ?? 'missing']);
-  }
+  for (const { route } of Object.values(OPERATIONS)) expect(roles).toHaveProperty([route]);
+});
+
+test('what is lost stands beside the button, and what cannot be undone is not left by a word like it', () => {
+  const point = { id: 'p', consistency: 'CrashConsistent', instant: '2026-03-01T20:00:00Z', note: '', freezeMs: 0, storedBytes: 0, disks: [] };
+  const lost = item({ connected: false, computedAt: '2026-03-01T20:01:05Z' });
+  const order = { choice: 'LatestProcessed', custom: null, lastSync: false, notes: '', receiver: '' } as const;
+  expect(operation('UnplannedFailover')?.headline?.({ item: lost, order, point, points: 1, now: 0 })).toEqual({ text: 'Expected loss: 1 min 5 s.', bad: true });
+  expect(operation('UnplannedFailover')?.headline?.({ item: { ...lost, connected: true }, order: { ...order, lastSync: true }, point, points: 1, now: 0 }).bad).toBeUndefined();
+  expect(operation('CancelFailover')?.leave).toBe('Keep the failover');
 });
 
 test('a role refuses what needs more', () => {
