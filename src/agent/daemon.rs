@@ -317,7 +317,8 @@ impl Replication {
                         disk.size_bytes()
                     ),
                     "the disk was resized or replaced",
-                    "disable replication of the machine and enable it again",
+                    "name the machine's disks again on the server (lifeboat machine set-disks): it is copied as it is now; until then no \
+                     recovery point is made, and those there are stay what they are",
                 ),
                 Some((device, Err(error))) => self.disk_failed(&error, &device.display().to_string()),
                 None => self.board.trouble(
@@ -325,7 +326,7 @@ impl Replication {
                     true,
                     format!("protected disk {stable_id} is not there"),
                     "it was removed, or its device is gone",
-                    "attach it again; replication goes on by itself",
+                    "attach it again, and replication goes on by itself; or protect the machine without it (lifeboat machine set-disks)",
                 ),
             }
             live.insert(*id, state);
