@@ -6,6 +6,7 @@ mod guest;
 pub mod network;
 pub mod qemu;
 
+pub use guest::UNDERSTOOD;
 pub use network::cidr::Cidr;
 pub use qemu::QemuCompute;
 
@@ -283,6 +284,11 @@ pub trait Compute: Send + Sync {
     /// Behind `prepare`, with the disks offered and the machine not started yet: sets addresses in the guest's own configuration,
     /// where nobody else can. In words what was set, or why nothing was; None: nothing is to be set.
     fn configure_guest(&self, _: &MachineSpec) -> Option<String> {
+        None
+    }
+    /// Of a machine that is stopped, with its disks offered: takes back what `configure_guest` changed, before it goes home, or,
+    /// `home` false, does it again. In words; None: nothing was changed.
+    fn readdress_guest(&self, _: &MachineSpec, _home: bool) -> Option<String> {
         None
     }
     /// Starts it, or finds it running.

@@ -77,7 +77,9 @@ pub use machines::{
     CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble,
 };
 pub use maintenance::MaintenanceWindow;
-pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
+pub use networks::{
+    ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork, first_ipv4,
+};
 pub use on_demand::TASK_MAKE_POINT;
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use plans::{PlanRow, plan_scenario};

@@ -502,6 +502,10 @@ impl Compute for QemuCompute {
         super::guest::configure(spec)
     }
 
+    fn readdress_guest(&self, spec: &MachineSpec, home: bool) -> Option<String> {
+        super::guest::readdress(spec, home)
+    }
+
     fn start(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError> {
         let program = program()?;
         let machine = self.machine(spec);

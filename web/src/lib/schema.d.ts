@@ -1178,7 +1178,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A dry run: the machine that a failover would start now, its networks, and how it comes by its addresses. Changes nothing. */
+        /** A dry run: the machine that a failover or a failback would start now, its networks, and how it comes by its addresses. Changes nothing. */
         get: operations["preview"];
         put?: never;
         post?: never;
@@ -2109,7 +2109,7 @@ export interface components {
         FailoverPreview: {
             /** Format: int32 */
             cpus: number;
-            /** @description Name at the target. */
+            /** @description Name at the target; of a failback, the machine's own. */
             machineName: string;
             /** Format: int64 */
             memoryBytes: number;
@@ -2452,7 +2452,7 @@ export interface components {
             mac?: string | null;
             /** @description As the source names it; null: it has no such NIC. */
             name?: string | null;
-            /** @description isolated, user, isolatedUser, bridge */
+            /** @description isolated, user, isolatedUser, bridge; of a failback: source */
             networkKind: string;
             networkName?: string | null;
         };
@@ -6830,8 +6830,10 @@ export interface operations {
     preview: {
         parameters: {
             query?: {
-                /** @description Of a test failover. */
+                /** @description Of a test failover; the same as that operation. */
                 test?: boolean;
+                /** @description Default: UnplannedFailover. */
+                operation?: "TestFailover" | "PlannedFailover" | "UnplannedFailover" | "Failback";
             };
             header?: never;
             path: {
