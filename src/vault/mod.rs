@@ -68,7 +68,7 @@ pub use invitations::{
     Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, NewInvitation, REGISTRATION_KEY_LIFE,
 };
 pub use items::{
-    ItemDisk, ItemRow, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
+    ItemDisk, ItemRow, TASK_KEEP_POINTS, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
     TASK_STOP_REPLICATION, default_target, scenario,
 };
 pub use jobs::{JobFilter, JobRow};

@@ -158,6 +158,7 @@ impl Bed {
         spec.disks.push(DiskAttachment {
             socket,
             export: "disk".into(),
+            file: None,
         });
         Self {
             _server: server,
