@@ -237,3 +237,53 @@ fn three_machines_are_tested_in_a_network_of_their_own_and_nothing_is_left() {
         "a frame of the test reached the host"
     );
 }
+
+/// The lab's own way for it: planned failover, cancel, planned failover, commit, reprotect, failback, commit, reprotect; all by
+/// runs of the plan, with a person's stop, resume and skip.
+#[test]
+fn a_whole_plan_goes_to_the_target_and_comes_home_without_loss() {
+    if lacks_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("lab");
+    let output = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+        .args(["lab", "--tour", "plan", "--json", "--folder"])
+        .arg(&at)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    end_machines(&at);
+    assert!(output.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let whole = &report["planCircle"];
+    assert_eq!(
+        (&whole["plannedEntriesLost"], &whole["failbackEntriesLost"]),
+        (&json!(0), &json!(0)),
+        "{whole}"
+    );
+    assert_eq!(
+        (&whole["stops"], &whole["resumed"], &whole["skipped"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    let machines = report["machines"].as_array().unwrap();
+    assert_eq!(machines.len(), 3);
+    let mut written = 0;
+    for machine in machines {
+        let circle = &machine["circle"];
+        for whole in ["stayedAtRest", "ledgerOk", "tableOk"] {
+            assert_eq!(circle[whole], true, "{whole}: {circle}");
+        }
+        for none in [
+            &circle["plannedFailover"]["entriesLost"],
+            &circle["failbackEntriesLost"],
+        ] {
+            assert_eq!(*none, 0, "{circle}");
+        }
+        assert!(circle["pointsAtTarget"].as_u64().unwrap() > 0, "{circle}");
+        written += circle["entriesAtTarget"].as_u64().unwrap();
+    }
+    assert_eq!(whole["entriesAtTarget"], written);
+    assert!(written >= 3 * 30, "{whole}");
+    eprintln!("measured: {whole}");
+}

@@ -1,7 +1,7 @@
 //! `lifeboat lab`: a whole site on this computer.
 use super::failure::Failure;
 use crate::lab::machine::DEFAULT_DISK_BYTES;
-use crate::lab::run::{LabSettings, run as run_lab};
+use crate::lab::run::{LabSettings, Tour, run as run_lab};
 use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 #[command(after_help = "Examples:
   lifeboat lab                              two machines under replication, until Ctrl-C
   lifeboat lab --tour                       the lifecycle, unattended, every ledger judged
+  lifeboat lab --tour plan                  all machines by a recovery plan: to the target, and home
   lifeboat lab --tour --json > figures.json the measured figures for scripts
 Needs root for loop devices and change tracking; qemu-system-x86 to start machines.")]
 pub struct LabArgs {
@@ -23,8 +24,8 @@ pub struct LabArgs {
     disk_size: super::size::Size,
     /// Walk the lifecycle unattended and end: replicate; test failover and cleanup, of each machine and of a recovery plan;
     /// planned failover, reprotect and failback; unplanned failover, commit
-    #[arg(long)]
-    tour: bool,
+    #[arg(long, value_enum, value_name = "WAY", num_args = 0..=1, default_missing_value = "all")]
+    tour: Option<Tour>,
     /// Seconds that recovery points accumulate under load in the tour
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     load_seconds: u64,
@@ -43,7 +44,7 @@ pub fn run(args: &LabArgs) -> Result<(), Failure> {
     let program =
         std::env::current_exe().map_err(|error| super::failure::failed("find this program", &error))?;
     let settings = LabSettings {
-        machines: args.machines.unwrap_or(if args.tour { 3 } else { 2 }),
+        machines: args.machines.unwrap_or(if args.tour.is_some() { 3 } else { 2 }),
         disk_bytes: args.disk_size.0,
         tour: args.tour,
         keep: args.keep,

@@ -1,4 +1,5 @@
-//! There and back: a planned failover that loses nothing, work at the target, and the way home that loses nothing.
+//! There and back: a planned failover that loses nothing, work at the target, and the way home that loses nothing. Of one
+//! machine, or of all of them by a recovery plan ([`super::whole_plan`]), from the same parts.
 use super::error::LabError;
 use super::figures::{Circle, Spread};
 use super::processes::Process;
@@ -35,7 +36,7 @@ pub(super) fn walk(lab: &mut Lab, index: usize) -> Result<(), LabError> {
     Ok(())
 }
 
-fn broken(name: &str, what: String) -> LabError {
+pub(super) fn broken(name: &str, what: String) -> LabError {
     LabError::Program {
         program: format!("the machine {name}"),
         detail: what,
@@ -48,13 +49,26 @@ fn planned_failover(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle
     let accepted = lab
         .client
         .post(&format!("replicated-items/{name}/planned-failover"), &json!({}))?;
-    let ended = job(lab, &accepted)?;
+    went_away(lab, index, name, &accepted, call, circle)?;
+    let line = told(name, &circle.planned_failover);
+    lab.say(&line);
+    Ok(())
+}
+
+/// Judges the machine that a planned failover started. `accepted`: names the job.
+pub(super) fn went_away(
+    lab: &mut Lab,
+    index: usize,
+    name: &str,
+    accepted: &Value,
+    call: Instant,
+    circle: &mut Circle,
+) -> Result<(), LabError> {
+    let ended = job(lab, accepted)?;
     circle.stayed_at_rest = ended["result"]["stayedAtRest"] == true;
     // The source stands still: what it acknowledged by now is all that it ever will.
     let written = lab.machines[index].source.entries()?;
-    circle.planned_failover = follow(lab, index, &accepted, (call, written), false)?;
-    let line = told(name, &circle.planned_failover);
-    lab.say(&line);
+    circle.planned_failover = follow(lab, index, accepted, (call, written), false)?;
     if circle.planned_failover.entries_lost > 0 || !circle.stayed_at_rest {
         return Err(broken(name, "a planned failover lost entries".to_owned()));
     }
@@ -79,7 +93,7 @@ fn points_at_target(lab: &Lab, name: &str) -> Result<Vec<Value>, LabError> {
     Ok(points)
 }
 
-fn work_at_target(lab: &mut Lab, name: &str, circle: &mut Circle) -> Result<(), LabError> {
+pub(super) fn work_at_target(lab: &mut Lab, name: &str, circle: &mut Circle) -> Result<(), LabError> {
     let before = circle.planned_failover.entries_at_point;
     let begin = jiff::Timestamp::now();
     lab.wait("work and recovery points at the target", WORK_LIMIT, |lab| {
@@ -98,8 +112,32 @@ fn work_at_target(lab: &mut Lab, name: &str, circle: &mut Circle) -> Result<(), 
 }
 
 fn come_home(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Result<(), LabError> {
+    lie_down(lab, index)?;
+    lab.say(&format!(
+        "{name}: reprotect; {} at home receives what differs",
+        lab.machines[index].source.disk().display()
+    ));
+    let call = Instant::now();
+    let accepted = lab
+        .client
+        .post(&format!("replicated-items/{name}/reprotect"), &json!({}))?;
+    let mut receiver = receive(lab, index, name)?;
+    job(lab, &accepted)?;
+    circle.reprotect_seconds = call.elapsed().as_secs_f64();
+    count_points(lab, name, circle)?;
+    lab.say(&format!("{name}: failback"));
+    let call = Instant::now();
+    let accepted = lab
+        .client
+        .post(&format!("replicated-items/{name}/failback"), &json!({}))?;
+    job(lab, &accepted)?;
+    circle.failback_seconds = call.elapsed().as_secs_f64();
+    came_home(lab, index, name, &mut receiver, circle)
+}
+
+/// As when the machine is started from a rescue system: its agent and whatever used the disk are gone.
+pub(super) fn lie_down(lab: &mut Lab, index: usize) -> Result<(), LabError> {
     let machine = &mut lab.machines[index];
-    // As when it is started from a rescue system: its agent and whatever used the disk are gone.
     if let Some(mut agent) = machine.agent.take() {
         agent.stop();
         lab.agent_peak_rss_bytes = lab.agent_peak_rss_bytes.max(agent.peak_rss_bytes);
@@ -107,21 +145,19 @@ fn come_home(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Re
     if let Some(source) = machine.source.live() {
         source.lay_down()?;
     }
-    let device = machine.source.disk().to_string_lossy().into_owned();
-    lab.say(&format!(
-        "{name}: reprotect; {device} at home receives what differs"
-    ));
-    let call = Instant::now();
-    let accepted = lab
-        .client
-        .post(&format!("replicated-items/{name}/reprotect"), &json!({}))?;
+    Ok(())
+}
+
+/// Starts the receiver of a machine that is to come home.
+pub(super) fn receive(lab: &Lab, index: usize, name: &str) -> Result<Process, LabError> {
+    let device = lab.machines[index].source.disk().to_string_lossy().into_owned();
     let log = lab
         .settings
         .folder
         .join("agents")
         .join(format!("{name}-receive.log"));
     let state = agent_state(lab, name);
-    let (mut receiver, _) = Process::spawn(
+    let (receiver, _) = Process::spawn(
         &lab.settings.program,
         &[
             "agent",
@@ -137,8 +173,11 @@ fn come_home(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Re
         ],
         log,
     )?;
-    job(lab, &accepted)?;
-    circle.reprotect_seconds = call.elapsed().as_secs_f64();
+    Ok(receiver)
+}
+
+/// What was made of the machine at the target by now.
+pub(super) fn count_points(lab: &Lab, name: &str, circle: &mut Circle) -> Result<(), LabError> {
     let points = points_at_target(lab, name)?;
     circle.points_at_target = points.len();
     circle.hold_ms = Spread::of(
@@ -147,13 +186,17 @@ fn come_home(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Re
             .filter_map(|point| point["freezeMs"].as_f64())
             .collect(),
     );
-    lab.say(&format!("{name}: failback"));
-    let call = Instant::now();
-    let accepted = lab
-        .client
-        .post(&format!("replicated-items/{name}/failback"), &json!({}))?;
-    job(lab, &accepted)?;
-    circle.failback_seconds = call.elapsed().as_secs_f64();
+    Ok(())
+}
+
+/// Behind a failback: judges the disk at home against what the machine said at its end, and switches it on.
+pub(super) fn came_home(
+    lab: &mut Lab,
+    index: usize,
+    name: &str,
+    receiver: &mut Process,
+    circle: &mut Circle,
+) -> Result<(), LabError> {
     let code = lab.wait("the end of the receiver", Duration::from_secs(60), |_| {
         Ok(receiver.ended())
     })?;
@@ -200,10 +243,7 @@ fn come_home(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Re
 }
 
 fn protect_again(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -> Result<(), LabError> {
-    let program = lab.settings.program.clone();
-    if let Some(source) = lab.machines[index].source.live() {
-        source.start_workload(&program, ENTRIES_PER_SECOND)?;
-    }
+    work_again(lab, index)?;
     let accepted = lab
         .client
         .post(&format!("replicated-items/{name}/commit"), &json!({}))?;
@@ -220,4 +260,12 @@ fn protect_again(lab: &mut Lab, index: usize, name: &str, circle: &mut Circle) -
         circle.protected_again_seconds
     ));
     Ok(())
+}
+
+pub(super) fn work_again(lab: &mut Lab, index: usize) -> Result<(), LabError> {
+    let program = lab.settings.program.clone();
+    match lab.machines[index].source.live() {
+        Some(source) => source.start_workload(&program, ENTRIES_PER_SECOND),
+        None => Ok(()),
+    }
 }

@@ -16,6 +16,9 @@ pub struct Report {
     /// The test failover of all machines by a recovery plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+    /// The same plan there and back; only where the tour is asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_circle: Option<PlanCircle>,
     /// The group whose shared point that was; only as root, and of two machines or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replication_group: Option<Group>,
@@ -104,6 +107,27 @@ pub struct PlanMachine {
     /// The newest message that it held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_at_point: Option<u64>,
+}
+
+/// All machines of a recovery plan to the target, back, to the target again, and home, by runs of the plan. What concerns one
+/// machine is its `circle`.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanCircle {
+    /// Until the second planned failover had ended with all that the plan holds.
+    pub planned_failover_seconds: f64,
+    /// Of both, of all machines.
+    pub planned_entries_lost: u64,
+    pub cancel_seconds: f64,
+    /// By a person: runs stopped, manual actions done and skipped.
+    pub stops: u32,
+    pub resumed: u32,
+    pub skipped: u32,
+    pub reprotect_seconds: f64,
+    pub failback_seconds: f64,
+    pub entries_at_target: u64,
+    pub failback_entries_lost: u64,
+    pub protected_again_seconds: f64,
 }
 
 /// A replication group under a load that goes from each machine to the next.

@@ -24,6 +24,7 @@ mod source;
 mod together;
 mod tour;
 pub mod verify;
+mod whole_plan;
 pub mod workload;
 
 pub use error::LabError;

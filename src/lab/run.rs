@@ -2,7 +2,7 @@
 //! protects them, and then waits for a person, or walks the tour.
 use super::client::Client;
 use super::error::LabError;
-use super::figures::{Group, Machine, Plan, Report};
+use super::figures::{Group, Machine, Plan, PlanCircle, Report};
 use super::machine::{self, MachineImage, MachinePlan};
 use super::packages::{self, Kernel};
 use super::processes::Process;
@@ -21,11 +21,21 @@ use std::time::{Duration, Instant};
 const POINT_SECONDS: u32 = 5;
 const GUEST_MEMORY_BYTES: u64 = 256 << 20;
 
+/// Which way is walked unattended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tour {
+    /// Each machine, all of them by a plan, one there and back, and one lost
+    All,
+    /// All machines by a recovery plan: tested, to the target, called back, to the target again, and home
+    Plan,
+}
+
 #[derive(Clone, Debug)]
 pub struct LabSettings {
     pub machines: u8,
     pub disk_bytes: u64,
-    pub tour: bool,
+    /// None: the lab stays up.
+    pub tour: Option<Tour>,
     /// Leave the folder as it is at the end.
     pub keep: bool,
     pub folder: PathBuf,
@@ -51,6 +61,7 @@ pub(super) struct Lab {
     /// Of agents that were lost on purpose.
     pub(super) agent_peak_rss_bytes: u64,
     pub(super) plan: Option<Plan>,
+    pub(super) plan_circle: Option<PlanCircle>,
     pub(super) group: Option<Group>,
     site: Site,
     stop: Arc<AtomicBool>,
@@ -150,10 +161,10 @@ pub fn run(settings: &LabSettings, stop: &Arc<AtomicBool>) -> Report {
         say(begin, &format!("without root: {line}"));
     }
     let outcome = start(settings, stop, begin).and_then(|mut lab| {
-        let walked = if settings.tour {
-            tour::walk(&mut lab)
-        } else {
-            stay(&mut lab)
+        let walked = match settings.tour {
+            Some(Tour::All) => tour::walk(&mut lab),
+            Some(Tour::Plan) => tour::walk_plan(&mut lab),
+            None => stay(&mut lab),
         };
         collect(&mut lab, &mut report);
         walked
@@ -195,6 +206,7 @@ fn collect(lab: &mut Lab, report: &mut Report) {
     report.server_peak_rss_mi_b = mib(lab.server.peak_rss_bytes);
     report.agent_peak_rss_mi_b = mib(lab.agent_peak_rss_bytes);
     report.plan = lab.plan.take();
+    report.plan_circle = lab.plan_circle.take();
     report.replication_group = lab.group.take();
     for machine in &mut lab.machines {
         if let Some(agent) = &mut machine.agent {
@@ -255,6 +267,7 @@ fn start(settings: &LabSettings, stop: &Arc<AtomicBool>, begin: Instant) -> Resu
         server,
         agent_peak_rss_bytes: 0,
         plan: None,
+        plan_circle: None,
         group: None,
         site,
         stop: stop.clone(),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-const NAME: &str = "lab";
+pub(super) const NAME: &str = "lab";
 const SHARE_SECONDS: u32 = 2;
 /// Before the plan is tested, and more while it is: its machines take their turns from one instant all the same.
 const SHARED_POINTS_MIN: u64 = 3;
@@ -71,8 +71,27 @@ fn begin_group(lab: &mut Lab, names: &[String], folders: &[PathBuf]) -> Result<M
     Ok(messages)
 }
 
+/// Orders a run of the plan; its id.
+pub(super) fn begin_run(lab: &Lab, operation: &str) -> Result<String, LabError> {
+    let accepted = lab
+        .client
+        .post(&format!("recovery-plans/{NAME}/{operation}"), &json!({}))?;
+    Ok(accepted["run"]["id"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What a person says about a run: stop, resume, skip.
+pub(super) fn say_to(lab: &Lab, run: &str, word: &str, comment: &str) -> Result<(), LabError> {
+    let body = match word {
+        "stop" => json!({}),
+        _ => json!({ "comment": comment }),
+    };
+    lab.client
+        .post(&format!("recovery-plans/{NAME}/runs/{run}/{word}"), &body)
+        .map(drop)
+}
+
 /// The run when it is over or waits for a person.
-fn until_it_waits(lab: &mut Lab, run: &str) -> Result<Value, LabError> {
+pub(super) fn until_it_waits(lab: &mut Lab, run: &str) -> Result<Value, LabError> {
     lab.wait("the run of the recovery plan", RUN_LIMIT, |lab| {
         let run = lab.client.get(&format!("recovery-plans/{NAME}/runs/{run}"))?;
         let state = run["state"].as_str().unwrap_or_default();
@@ -81,7 +100,7 @@ fn until_it_waits(lab: &mut Lab, run: &str) -> Result<Value, LabError> {
     })
 }
 
-fn succeeded(run: Value) -> Result<Value, LabError> {
+pub(super) fn succeeded(run: Value) -> Result<Value, LabError> {
     if run["state"] == "Succeeded" {
         return Ok(run);
     }
@@ -98,11 +117,12 @@ fn test_plan(
     messages: Option<Messages>,
 ) -> Result<Plan, LabError> {
     let probe = |machine: &String| {
+        // A machine at home is not asked: nothing of the target leads to it.
         json!({ "name": format!("{machine} answers"), "kind": "probe", "machine": machine, "protocol": "http",
-            "port": 80, "timeoutSeconds": PROBE_SECONDS })
+            "port": 80, "timeoutSeconds": PROBE_SECONDS, "directions": ["primaryToRecovery"] })
     };
     let (first, rest) = names.split_at(1);
-    let manual = json!({ "name": MANUAL, "kind": "manual",
+    let manual = json!({ "name": MANUAL, "kind": "manual", "directions": ["primaryToRecovery"],
         "instructions": "Ask the copy of the first machine whether its ledger and its table are whole." });
     let mut groups = vec![json!({ "name": "data", "machines": first, "after": [probe(&first[0]), manual] })];
     if !rest.is_empty() {
@@ -140,10 +160,7 @@ fn test_plan(
         first[0], seen.verdict.entries
     );
     lab.say(&format!("the plan waits for a person: {comment}"));
-    lab.client.post(
-        &format!("recovery-plans/{NAME}/runs/{run}/resume"),
-        &json!({ "comment": comment }),
-    )?;
+    say_to(lab, &run, "resume", &comment)?;
     let manual_seconds = begin.elapsed().as_secs_f64();
     let ended = until_it_waits(lab, &run).and_then(succeeded)?;
     let mut plan = Plan {

@@ -38,6 +38,14 @@ pub(super) fn walk(lab: &mut Lab) -> Result<(), LabError> {
     Ok(())
 }
 
+/// All machines by the plan.
+pub(super) fn walk_plan(lab: &mut Lab) -> Result<(), LabError> {
+    super::together::walk(lab)?;
+    super::whole_plan::walk(lab)?;
+    lab.say("every ledger and table was whole");
+    Ok(())
+}
+
 pub(super) fn points_of(lab: &Lab, name: &str) -> Result<Vec<Value>, LabError> {
     lab.client
         .list(&format!("replicated-items/{name}/recovery-points"))

@@ -180,7 +180,9 @@ pub fn replication_health(row: &ItemRow, live: &Live, now: i64) -> Health {
     super::health_signs::test_failover_errors(row, now, &mut add);
     let word = if matches!(
         row.item.protection,
-        ProtectionState::EnablingProtection | ProtectionState::DisablingProtection
+        ProtectionState::EnablingProtection
+            | ProtectionState::DisablingProtection
+            | ProtectionState::Unprotected
     ) && errors.is_empty()
     {
         "None"

@@ -178,9 +178,12 @@ impl Vault {
         });
     }
 
-    pub(super) fn forget_live(&self, machine: MachineId) {
+    /// `points`: not what is known of its points.
+    pub(super) fn forget_live(&self, machine: MachineId, points: bool) {
         if let Some(live) = self.live_map().get_mut(&machine) {
             *live = Live {
+                last_good_point: live.last_good_point.take().filter(|_| points),
+                last_app_consistent: live.last_app_consistent.take().filter(|_| points),
                 heartbeat: live.heartbeat.take(),
                 since_unix_nanos: live.since_unix_nanos,
                 ..Live::default()

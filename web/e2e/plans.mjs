@@ -112,7 +112,7 @@ try {
       await box.waitFor({ state: 'detached' });
       await page.getByRole('button', { name: `Change the action ${name}` }).waitFor();
     };
-    const tick = (box, label) => box.getByLabel(label).focus().then(() => page.keyboard.press('Space'));
+    const tick = (box, label) => box.getByLabel(label, { exact: true }).focus().then(() => page.keyboard.press('Space'));
     await press(button('Edit'));
     await button('Save plan').waitFor();
     await add('when a failover has failed', 'tell them', 'script', async (box) => {

@@ -6,6 +6,8 @@
 //! crash the same job is found and not ordered twice; a delay and a probe go on with the time they have left; a script is run
 //! again, and is told the number of the attempt.
 mod actions;
+#[cfg(test)]
+mod crashes;
 mod engine;
 mod model;
 mod run;

@@ -327,16 +327,16 @@ fn rules_of_a_plan() {
 }
 
 /// Three machines: web1 of the bed, and two more.
-struct PlanBed {
-    bed: Bed,
+pub(super) struct PlanBed {
+    pub(super) bed: Bed,
     engine: Option<Engine>,
-    plan: Plan,
-    machines: Vec<MachineId>,
+    pub(super) plan: Plan,
+    pub(super) machines: Vec<MachineId>,
     scripts: tempfile::TempDir,
 }
 
 impl PlanBed {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bed = Bed::new();
         let scripts = tempfile::tempdir().unwrap();
         std::fs::set_permissions(scripts.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -396,7 +396,7 @@ impl PlanBed {
         bed
     }
 
-    fn boot(&mut self) {
+    pub(super) fn boot(&mut self) {
         let parts = EngineParts {
             runner: self.bed.runner().clone(),
             journal: self.bed.journal.clone(),
@@ -409,11 +409,11 @@ impl PlanBed {
         self.engine = Some(Engine::with_limits(parts, limits));
     }
 
-    fn engine(&self) -> &Engine {
+    pub(super) fn engine(&self) -> &Engine {
         self.engine.as_ref().unwrap()
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         let engine = self.engine.take().unwrap();
         engine.shut_down();
         drop(engine);
@@ -422,7 +422,7 @@ impl PlanBed {
         self.engine().resume().unwrap();
     }
 
-    fn start(&self, operation: PlanOperation) -> Result<JobId, RecoveryError> {
+    pub(super) fn start(&self, operation: PlanOperation) -> Result<JobId, RecoveryError> {
         self.engine().start(NewRun {
             vault: "default".into(),
             plan_id: "plan".into(),
@@ -437,14 +437,14 @@ impl PlanBed {
     }
 
     /// Until it is over or waits.
-    fn wait(&self, id: JobId) -> PlanRun {
+    pub(super) fn wait(&self, id: JobId) -> PlanRun {
         self.engine()
             .wait(id, LIMIT)
             .unwrap()
             .expect("the run goes on and on")
     }
 
-    fn run(&self, operation: PlanOperation) -> PlanRun {
+    pub(super) fn run(&self, operation: PlanOperation) -> PlanRun {
         self.wait(self.start(operation).unwrap())
     }
 
@@ -475,7 +475,7 @@ impl PlanBed {
     }
 }
 
-fn states(run: &PlanRun) -> Vec<(&str, StepState)> {
+pub(super) fn states(run: &PlanRun) -> Vec<(&str, StepState)> {
     run.steps.iter().map(|step| (step.name(), step.state)).collect()
 }
 
@@ -532,6 +532,7 @@ fn groups_follow_each_other_machines_of_one_start_at_once_and_the_cleanup_leaves
     let cleaned = bed.run(PlanOperation::TestFailoverCleanup);
     assert_eq!(cleaned.state, JobState::Succeeded, "{cleaned:#?}");
     assert_eq!(cleaned.steps.last().unwrap().name(), "db1", "backwards");
+    assert!(cleaned.result()["rpoSeconds"].is_null(), "{}", cleaned.result());
     bed.bed.assert_clean("plan");
     for machine in &bed.machines {
         let item = bed.bed.runner().item(*machine).unwrap();
@@ -582,7 +583,7 @@ fn a_manual_action_waits_for_a_person_over_a_restart_and_one_run_at_a_time_works
 }
 
 /// Past every wait.
-fn over(bed: &PlanBed, id: JobId) -> PlanRun {
+pub(super) fn over(bed: &PlanBed, id: JobId) -> PlanRun {
     let deadline = Instant::now() + LIMIT;
     loop {
         let run = bed.bed.journal.plan_run(id).unwrap();

@@ -2,6 +2,7 @@
 //! can be cut off at any record, and a hypervisor that fails where it is told to; its machines really read their disks.
 mod crashes;
 mod faults;
+mod hydrate;
 mod lifecycle;
 mod line;
 mod qemu;
@@ -55,6 +56,7 @@ pub fn item() -> Item {
         last_successful_test_unix_nanos: None,
         reprotect: None,
         line: 0,
+        kept_points: None,
     }
 }
 
@@ -96,6 +98,7 @@ struct Kept {
     runs: BTreeMap<JobId, PlanRun>,
     run_records: usize,
     run_cut: Option<(usize, Cut)>,
+    reprotect_trouble: Option<RecoveryError>,
     records: usize,
     cut: Option<(usize, Cut)>,
     dead: bool,
@@ -153,6 +156,11 @@ impl Memory {
 
     pub fn add(&self, item: Item) {
         self.kept().items.insert(item.machine, item);
+    }
+
+    /// The next reprotect is refused.
+    pub fn refuse_reprotect(&self, trouble: RecoveryError) {
+        self.kept().reprotect_trouble = Some(trouble);
     }
 
     pub fn is_dead(&self) -> bool {
@@ -287,9 +295,47 @@ impl PlanJournal for Memory {
         if cut.is_some() { Err(dead()) } else { Ok(()) }
     }
 
-    /// The vault's part; `tests/plans.rs` sees it.
-    fn reprotect(&self, _: JobId, machine: MachineId, _: &str) -> Result<(), RecoveryError> {
-        Err(JournalError::NoItem(machine).into())
+    /// As the vault takes it, and its receiver holds the disks at once.
+    fn reprotect(&self, id: JobId, machine: MachineId, user: &str) -> Result<(), RecoveryError> {
+        let mut kept = self.alive()?;
+        if let Some(trouble) = kept.reprotect_trouble.take() {
+            return Err(trouble);
+        }
+        let item = kept
+            .items
+            .get_mut(&machine)
+            .ok_or(JournalError::NoItem(machine))?;
+        item.reprotect = match item.active_location {
+            ActiveLocation::Recovery => Some(Reprotect {
+                receiver: machine,
+                final_point: None,
+            }),
+            ActiveLocation::Primary => None,
+        };
+        if item.reprotect.is_none() {
+            item.generation += 1;
+            item.line += 1;
+        }
+        item.protection = ProtectionState::Protected;
+        item.revision += 1;
+        let now = Some(now_unix_nanos());
+        let job = Job {
+            id,
+            kind: JobKind::Reprotect,
+            machine,
+            state: JobState::Succeeded,
+            user: user.to_owned(),
+            created_unix_nanos: now_unix_nanos(),
+            started_unix_nanos: now,
+            ended_unix_nanos: now,
+            tasks: Vec::new(),
+            parameters: serde_json::json!({}),
+            result: serde_json::json!({}),
+            error: None,
+            restart_of: None,
+        };
+        kept.jobs.insert(id, job);
+        Ok(())
     }
 
     fn cancel_reprotect(&self, job: JobId) -> Result<(), RecoveryError> {
@@ -305,6 +351,9 @@ pub enum Verb {
     Stop,
     Destroy,
     Status,
+    Mirror,
+    Pivot,
+    MirrorEnd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,6 +372,15 @@ struct Machines {
     known: HashMap<String, (MachineSpec, bool, Vec<u8>)>,
     troubles: HashMap<Verb, Trouble>,
     calls: Vec<Verb>,
+    copies: HashMap<String, Copies>,
+}
+
+/// Copies under way of a machine of the table.
+struct Copies {
+    files: Vec<DiskFile>,
+    pivoted: bool,
+    /// It was brought up for them.
+    held: bool,
 }
 
 /// A hypervisor whose machines are entries in a table. As with the real one, they outlive the runner.
@@ -375,8 +433,16 @@ impl Fake {
         self.lock().known[name].2.clone()
     }
 
+    /// Its power goes, and with it the copies of its disks.
     pub fn kill(&self, name: &str) {
-        self.lock().known.get_mut(name).unwrap().1 = false;
+        let mut machines = self.lock();
+        machines.known.get_mut(name).unwrap().1 = false;
+        machines.copies.remove(name);
+    }
+
+    /// The disks that a machine uses.
+    pub fn disks_of(&self, name: &str) -> Vec<DiskAttachment> {
+        self.lock().known[name].0.disks.clone()
     }
 
     fn enter(&self, verb: Verb) -> Result<MutexGuard<'_, Machines>, TargetError> {
@@ -423,13 +489,18 @@ impl Compute for Fake {
         let mut machines = self.enter(Verb::Start)?;
         let dies = machines.troubles.get(&Verb::Start) == Some(&Trouble::Dies);
         let machine = machines.known.get_mut(&spec.name).expect("prepared");
-        assert_eq!(&machine.0, spec);
+        if !spec.is_on_files() {
+            assert_eq!(&machine.0, spec);
+        }
         if !machine.1 {
             // Boots: reads the first block of every disk.
             machine.2 = spec
                 .disks
                 .iter()
-                .map(|disk| Client::connect(disk).read(0, BLOCK_BYTES)[0])
+                .map(|disk| match &disk.file {
+                    Some(file) => std::fs::read(&file.path).unwrap()[0],
+                    None => Client::connect(disk).read(0, BLOCK_BYTES)[0],
+                })
                 .collect();
             machine.1 = !dies;
             std::fs::write(spec.folder.join("serial.log"), "booted").unwrap();
@@ -472,6 +543,67 @@ impl Compute for Fake {
 
     fn serial_log(&self, spec: &MachineSpec) -> PathBuf {
         spec.folder.join("serial.log")
+    }
+
+    fn mirror(&self, spec: &MachineSpec, files: &[DiskFile]) -> Result<(), TargetError> {
+        let mut machines = self.enter(Verb::Mirror)?;
+        if machines.copies.contains_key(&spec.name) {
+            return Ok(());
+        }
+        let machine = machines.known.get_mut(&spec.name).expect("prepared");
+        let held = !machine.1;
+        machine.1 = true;
+        for (disk, file) in spec.disks.iter().zip(files) {
+            let bytes = Client::connect(disk).read(0, DISK_BYTES as usize);
+            std::fs::write(&file.path, bytes).unwrap();
+        }
+        machines.copies.insert(
+            spec.name.clone(),
+            Copies {
+                files: files.to_vec(),
+                pivoted: false,
+                held,
+            },
+        );
+        Ok(())
+    }
+
+    fn mirror_status(&self, spec: &MachineSpec) -> Result<MirrorStatus, TargetError> {
+        let machines = self.lock();
+        let copies = machines.copies.get(&spec.name).filter(|copies| !copies.pivoted);
+        Ok(MirrorStatus {
+            done_bytes: DISK_BYTES,
+            total_bytes: DISK_BYTES,
+            ready: copies.is_some(),
+            failed: None,
+            absent: copies.is_none(),
+        })
+    }
+
+    fn mirror_pivot(&self, spec: &MachineSpec) -> Result<(), TargetError> {
+        let mut machines = self.enter(Verb::Pivot)?;
+        let copies = machines.copies.get_mut(&spec.name);
+        let copies = copies.ok_or_else(|| TargetError::Refused("there are no copies".into()))?;
+        // What was written since goes along.
+        for (disk, file) in spec.disks.iter().zip(&copies.files).filter(|_| !copies.pivoted) {
+            let bytes = Client::connect(disk).read(0, DISK_BYTES as usize);
+            std::fs::write(&file.path, bytes).unwrap();
+        }
+        copies.pivoted = true;
+        Ok(())
+    }
+
+    fn mirror_end(&self, spec: &MachineSpec, keep: bool) -> Result<(), TargetError> {
+        let mut machines = self.enter(Verb::MirrorEnd)?;
+        if let Some(copies) = machines.copies.remove(&spec.name) {
+            let machine = machines.known.get_mut(&spec.name).unwrap();
+            machine.1 &= !copies.held;
+            if keep {
+                assert!(copies.pivoted);
+                machine.0 = machine.0.on_files(&copies.files);
+            }
+        }
+        Ok(())
     }
 
     fn screenshot(&self, spec: &MachineSpec) -> Result<Vec<u8>, TargetError> {
@@ -535,8 +667,12 @@ struct SourceState {
     fenced: Vec<(MachineId, u64)>,
     /// Makes the last point of a source that comes to rest.
     rest: Option<Box<dyn FnMut() -> Result<PointId, String> + Send>>,
+    /// Last points of sources that are at rest already.
+    lasts: HashMap<MachineId, PointId>,
     /// Point with which the receiver's disks were compared.
     home: Option<PointId>,
+    /// Receivers hold whatever point is asked for.
+    home_at_once: bool,
     receiver_trouble: Option<String>,
     /// Whatever is asked of the source's side fails.
     trouble: bool,
@@ -556,6 +692,17 @@ impl Site {
         let mut state = self.0.lock().unwrap();
         state.connected = true;
         state.rest = Some(Box::new(rest));
+    }
+
+    /// As `rests`, of each machine, and for every server that comes.
+    pub fn rest_at(&self, lasts: HashMap<MachineId, PointId>) {
+        let mut state = self.0.lock().unwrap();
+        state.connected = true;
+        state.lasts = lasts;
+    }
+
+    pub fn receives_at_once(&self) {
+        self.0.lock().unwrap().home_at_once = true;
     }
 
     /// The receiver's disks hold this point, or it is in trouble.
@@ -588,10 +735,15 @@ impl Source for Site {
         result
     }
 
-    fn halt(&self, _: MachineId, _: JobId, _: Duration) -> Result<PointId, String> {
-        if self.0.lock().unwrap().trouble {
+    fn halt(&self, machine: MachineId, _: JobId, _: Duration) -> Result<PointId, String> {
+        let state = self.0.lock().unwrap();
+        if state.trouble {
             return Err("a hook failed".into());
         }
+        if let Some(last) = state.lasts.get(&machine) {
+            return Ok(*last);
+        }
+        drop(state);
         let rest = self.0.lock().unwrap().rest.take();
         let Some(mut rest) = rest else {
             return Err("the test's source does not rest".into());
@@ -622,7 +774,7 @@ impl Source for Site {
         match &state.receiver_trouble {
             _ if state.trouble => Err("the disk at home failed".into()),
             Some(trouble) => Err(trouble.clone()),
-            None => Ok(state.home == Some(point)),
+            None => Ok(state.home_at_once || state.home == Some(point)),
         }
     }
 

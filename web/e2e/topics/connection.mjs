@@ -41,6 +41,17 @@ export async function connection({ page, context }) {
     assert.equal(await page.getByRole('alert').count(), 0);
     expect(null);
   });
+  await step('a part of the page that is not to be had any more says so', async () => {
+    expect(/ERR_FAILED|Failed to (load|fetch)/);
+    await page.route(/assets\/Charts-.*\.js/, (route) => route.abort());
+    await visit(page, '/items/lab1?tab=charts');
+    await reads(page.locator('main'), /The charts cannot be loaded[\s\S]*What to do: Load the page anew/);
+    await page.unroute(/assets\/Charts-.*\.js/);
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByText('Churn').first().waitFor();
+    await page.locator('.uplot').first().waitFor();
+    expect(null);
+  });
   await step('the connection is cut in the middle: the page stays, and catches up by itself', async () => {
     const way = link();
     const port = await way.listen();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { axe, call, dialog, isOff, looks, reads, shot, step, until, visit } from '../lib.mjs';
 
-const ITEM = '/api/v1/vaults/default/replicated-items/lab1';
+const ITEMS = '/api/v1/vaults/default/replicated-items';
 
 export async function groups({ page, context }) {
   await step('a replication group is made; its machines share points', async () => {
@@ -37,21 +37,31 @@ export async function groups({ page, context }) {
     await shot(page, 'groups');
     await axe(page, 'groups');
   });
-  await step('a failover can start from a point that the group shares', async () => {
+  await step('machines of a group are tested from an instant that all of them hold', async () => {
     await visit(page, '/items/lab1?do=TestFailover');
     await dialog(page).getByRole('radio', { name: /^Latest shared by its group(?!,)/ }).check();
     assert.ok(await dialog(page).getByRole('radio', { name: /^Latest shared by its group, app/ }).isDisabled(), 'no app-consistent one is shared');
     await looks(page, 'failover-shared');
     await axe(page, 'a failover from a shared point');
+    await page.keyboard.press('Escape');
+    await visit(page, '/items');
+    for (const name of ['lab1', 'lab2']) await page.getByRole('checkbox', { name: `Choose ${name}` }).check();
+    const region = page.getByRole('region', { name: 'Chosen items' });
+    await region.getByRole('button', { name: 'Test failover', exact: true }).click();
+    await dialog(page).getByLabel('Recovery point of each').selectOption({ label: 'Latest that their replication group shares' });
     await dialog(page).getByRole('button', { name: 'Start test failover' }).click();
-    await reads(dialog(page), /Succeeded\s+Open the job/);
-    const { data } = await call(page, 'GET', ITEM);
-    const all = (await call(page, 'GET', `${ITEM}/recovery-points?limit=1000`)).data.items;
-    const taken = all.find((point) => point.id === data.testFailover.recoveryPoint);
-    assert.ok(taken?.groupPoint, `it started from ${JSON.stringify(taken)}`);
-    await visit(page, '/items/lab1?do=TestFailoverCleanup');
+    await reads(dialog(page), /2 of 2 machines are through\./);
+    await page.keyboard.press('Escape');
+    for (const name of ['lab1', 'lab2']) {
+      const { data } = await call(page, 'GET', `${ITEMS}/${name}`);
+      const all = (await call(page, 'GET', `${ITEMS}/${name}/recovery-points?limit=1000`)).data.items;
+      const taken = all.find((point) => point.id === data.testFailover.recoveryPoint);
+      assert.ok(taken?.groupPoint, `${name} started from ${JSON.stringify(taken)}`);
+    }
+    await region.getByRole('button', { name: 'Clean up test failover' }).click();
     await dialog(page).getByRole('button', { name: 'Clean up', exact: true }).click();
-    await reads(dialog(page), /Succeeded\s+Open the job/);
+    await reads(dialog(page), /2 of 2 machines are through\./);
+    await page.keyboard.press('Escape');
     await visit(page, '/items/lab1?tab=points');
     await reads(page.locator('main'), /shared by its group/);
   });

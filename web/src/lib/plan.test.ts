@@ -51,7 +51,7 @@ describe('an edit loses nothing', () => {
     expect(keptAction({ ...newer, name: 'z' }, newer)).toEqual({ ...newer, name: 'z' });
     expect(keptAction({ ...newer, kind: 'delay', seconds: 3 }, newer)).toEqual({ name: 'c', kind: 'delay', seconds: 3 });
     const dance = { name: 'f', kind: 'dance', seconds: 7, steps: ['left'] } as unknown as PlanAction;
-    expect(keptAction({ ...dance }, dance)).toEqual(dance);
+    expect(keptAction({ protocol: 'tcp', timeoutSeconds: 300, ...dance }, dance)).toEqual(dance);
   });
   it('of a plan', () => {
     const plan = { id: '1', name: 'site', revision: 3, machineCount: 0, lastRun: null, groups: [{ name: 'a', colour: 'red' }], onMachineFailure: 'ask', onFailure: [all[0]], afterCleanup: [all[4]], testNetwork: 'n', newer: 1 } as unknown as Plan;

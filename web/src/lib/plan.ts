@@ -64,7 +64,7 @@ export function keptAction(value: PlanAction, before: PlanAction | null): PlanAc
   const fields: string[] | null = FIELDS[value.kind] ?? null;
   const kept: PlanAction = { name: value.name, kind: value.kind };
   for (const [field, entry] of Object.entries(value)) {
-    const wanted = OF_A_KIND.has(field) ? (fields?.includes(field) ?? true) : COMMON.has(field) || before?.kind === value.kind;
+    const wanted = OF_A_KIND.has(field) ? (fields?.includes(field) ?? (before !== null && field in before)) : COMMON.has(field) || before?.kind === value.kind;
     if (wanted && !isEmpty(entry)) Object.assign(kept, { [field]: entry });
   }
   if (kept.kind === 'probe' && kept.protocol !== 'http') { delete kept.path; delete kept.status; }
