@@ -49,6 +49,7 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
             | "/replicated-items/{item}/commit"
             | "/replicated-items/{item}/resynchronize"
             | "/replicated-items/{item}/recovery-points"
+            | "/replicated-items/{item}/target-machine/start"
             | "/machines/{machine}/agent-update"
             | "/jobs/{job}/cancel"
             | "/jobs/{job}/restart"
@@ -59,6 +60,9 @@ fn least_role(method: &str, path: &str) -> Option<Role> {
         ("post", "/replication-groups" | "/replication-groups/{group}/members") => Role::Contributor,
         ("put", "/replication-groups/{group}") => Role::Contributor,
         ("delete", "/replication-groups/{group}" | "/replication-groups/{group}/members/{machine}") => {
+            Role::Contributor
+        }
+        ("post", "/replicated-items/{item}/hydrate" | "/replicated-items/{item}/complete-migration") => {
             Role::Contributor
         }
         ("post", "/networks" | "/recovery-plans") => Role::Contributor,

@@ -4,7 +4,8 @@ mod site;
 
 use hyper::Method;
 use lifeboat::api::client::Client;
-use lifeboat::vault::Role;
+use lifeboat::vault::{Heartbeat, Role};
+use lifeboat::wire::facts::NicFacts;
 use serde_json::{Value, json};
 use site::{TestServer, refusal};
 
@@ -63,7 +64,7 @@ fn networks_are_mapped_used_shown_before_a_failover_and_kept_while_they_are_in_u
         400
     );
     put(&mut owner, "network-mappings", &to_lan).unwrap();
-    server.protect("web1");
+    let (web1, _) = server.protect("web1");
     let item: Value = owner.get(&format!("{V}/replicated-items/web1")).unwrap();
     assert_eq!(
         item["target"]["nics"][0]["network"],
@@ -86,6 +87,57 @@ fn networks_are_mapped_used_shown_before_a_failover_and_kept_while_they_are_in_u
     let network = preview["nics"][0]["networkName"].as_str().unwrap();
     assert!(network.starts_with("drill."), "{network}");
     assert!(preview["nics"][0]["how"].as_str().unwrap().contains("DHCP"));
+
+    // Every operation that starts a machine can be asked for; a failback starts the one at home.
+    let mut of = |operation: &str| -> Value {
+        let path = format!("{V}/replicated-items/web1/failover-preview?operation={operation}");
+        operator.get(&path).unwrap()
+    };
+    assert_eq!(of("TestFailover")["machineName"], "web1-test");
+    for operation in ["PlannedFailover", "UnplannedFailover"] {
+        let preview = of(operation);
+        assert_eq!(preview["machineName"], "web1-asr");
+        assert_eq!(preview["nics"][0]["networkName"], "br0");
+    }
+    let nic = |name: &str, mac: &str, address: &str, gateway: Option<&str>| NicFacts {
+        name: name.to_owned(),
+        mac: mac.to_owned(),
+        addresses: vec!["fe80::1/64".to_owned(), address.to_owned()],
+        default_gateway: gateway.map(str::to_owned),
+    };
+    let mut inventory = server.vault.machine(web1).unwrap().inventory.unwrap();
+    inventory.nics = vec![
+        nic("lo", "", "127.0.0.1/8", None),
+        nic(
+            "eth0",
+            "52:54:00:00:00:01",
+            "192.168.7.20/24",
+            Some("192.168.7.1"),
+        ),
+    ];
+    let heartbeat = Heartbeat {
+        at_unix_nanos: lifeboat::rt::now_unix_nanos(),
+        inventory: Some(inventory),
+        ..Heartbeat::default()
+    };
+    server.vault.heartbeat(web1, heartbeat).unwrap();
+    let home = of("Failback");
+    assert_eq!((&home["machineName"], &home["cpus"]), (&json!("web1"), &json!(2)));
+    assert_eq!(
+        home["nics"],
+        json!([{
+            "name": "eth0",
+            "mac": "52:54:00:00:00:01",
+            "networkKind": "source",
+            "networkName": "192.168.7.0/24",
+            "address": { "cidr": "192.168.7.20/24", "gateway": "192.168.7.1", "dns": [] },
+            "how": "192.168.7.20/24, as it had it when it was last seen at home; what was set for the target is taken back",
+        }])
+    );
+    let wrong = operator.get::<Value>(&format!(
+        "{V}/replicated-items/web1/failover-preview?operation=Commit"
+    ));
+    assert_eq!(refusal(wrong).0, 400);
 
     let remove = |client: &mut Client, name: &str| {
         client.request(Method::DELETE, &format!("{networks}/{name}"), None, &[])

@@ -63,6 +63,7 @@ impl Machine {
                 disks: vec![DiskAttachment {
                     socket: folder.join("nbd.sock"),
                     export: "disk".into(),
+                    file: None,
                 }],
                 nics: Vec::new(),
             },

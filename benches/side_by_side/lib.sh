@@ -23,6 +23,7 @@ unpin() {
     done
 }
 cleanup() {
+    ! mountpoint -q "$work/mnt" || fsfreeze --unfreeze "$work/mnt" 2>/dev/null || true
     [ -z "$pid" ] || { kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null; } || true
     ! mountpoint -q "$work/mnt" || umount "$work/mnt"
     unpin

@@ -169,6 +169,21 @@ const TABLE: &[(&str, &str, Need)] = &[
     ),
     (
         "POST",
+        "+/replicated-items/{item}/hydrate",
+        Need::Role(Role::Contributor),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/complete-migration",
+        Need::Role(Role::Contributor),
+    ),
+    (
+        "POST",
+        "+/replicated-items/{item}/target-machine/start",
+        Need::Role(Role::Operator),
+    ),
+    (
+        "POST",
         "+/replicated-items/{item}/resynchronize",
         Need::Role(Role::Operator),
     ),

@@ -2,9 +2,10 @@
 use super::ApiState;
 use super::access::Caller;
 use super::lists::{Sort, holds, is};
+use super::migration::{DiskFileView, KeptPointsView, keep_points};
 use super::model::{Accepted, Page, Paging, Reason, Time, etag, if_match};
 use super::problem::ApiError;
-use crate::recovery::{JobId, Operation, TargetSettings};
+use crate::recovery::{JobId, Operation, ProtectionState, TargetSettings};
 use crate::rt::now_unix_nanos;
 use crate::target::{Cidr, DiskBus, Forward, Network, Nic, NicAddress};
 use crate::vault::{ItemRow, Live, PointMark, VaultError};
@@ -65,6 +66,10 @@ pub struct ReplicatedItem {
     pub last_successful_test_failover_at: Option<Time>,
     pub test_failover: Option<FailoverView>,
     pub failover: Option<FailoverView>,
+    /// Of a machine that is not protected any more; null: none are kept.
+    pub kept_points: Option<KeptPointsView>,
+    /// It stays at the target for good, and its source is fenced for good.
+    pub migrated: bool,
     pub target: TargetView,
 }
 
@@ -157,6 +162,8 @@ pub struct FailoverView {
     pub recovery_point_instant: Time,
     /// Name at the target.
     pub machine_name: String,
+    /// Of a machine that was hydrated: its disks. Empty: it reads them from the replica.
+    pub files: Vec<DiskFileView>,
 }
 
 impl From<crate::recovery::Failover> for FailoverView {
@@ -165,6 +172,12 @@ impl From<crate::recovery::Failover> for FailoverView {
             job: failover.job.to_string(),
             recovery_point: failover.point.to_string(),
             recovery_point_instant: Time(failover.point_instant_unix_nanos),
+            files: failover
+                .machine
+                .disks
+                .iter()
+                .filter_map(|disk| Some(disk.file.as_ref()?.into()))
+                .collect(),
             machine_name: failover.machine.name,
         }
     }
@@ -487,10 +500,18 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         })
         .collect();
     let protection_state = format!("{:?}", item.protection);
+    let kept_points = KeptPointsView::of(state, item);
+    let status = match &kept_points {
+        _ if item.protection != ProtectionState::Unprotected => in_words(&protection_state),
+        Some(kept) if item.is_migrated() => format!("Migrated, {}", kept.in_words()),
+        Some(kept) => format!("Not protected, {}", kept.in_words()),
+        None if item.is_migrated() => "Migrated".to_owned(),
+        None => in_words(&protection_state),
+    };
     Ok(ReplicatedItem {
         id: item.machine.to_string(),
         revision: item.revision,
-        status: in_words(&protection_state),
+        status,
         protection_state,
         test_failover_state: format!("{:?}", item.test_failover_state),
         active_location: format!("{:?}", item.active_location),
@@ -536,6 +557,8 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         last_successful_test_failover_at: item.last_successful_test_unix_nanos.map(Time),
         test_failover: item.test_failover.clone().map(FailoverView::from),
         failover: item.failover.clone().map(FailoverView::from),
+        kept_points,
+        migrated: item.is_migrated(),
         target: item.target.clone().into(),
         name: row.item.name,
     })
@@ -732,23 +755,38 @@ pub async fn enable(
         .await
 }
 
-/// Disables replication of a machine: its replica and all its recovery points are removed.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct DisableQuery {
+    /// The recovery points stay: they can be tested and restored from, and are removed by disabling once more.
+    #[serde(default)]
+    pub keep_points: bool,
+    /// For how many days; default: until they are removed by hand.
+    #[param(minimum = 1, maximum = 3650)]
+    pub keep_days: Option<u32>,
+}
+
+/// Disables replication of a machine: its replica and all its recovery points are removed, unless they are kept. Of a machine
+/// that is not protected any more the points that were kept are removed.
 #[utoipa::path(delete, path = "/api/v1/vaults/{vault}/replicated-items/{item}", tag = "Replicated items",
-    params(("If-Match" = Option<String>, Header, description = "ETag of the item: refused when it was changed since")),
+    params(DisableQuery, ("If-Match" = Option<String>, Header, description = "ETag of the item: refused when it was changed since")),
     responses((status = 202, body = Accepted)))]
 pub async fn disable(
     State(state): State<ApiState>,
     Path((vault, item)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    Query(query): Query<DisableQuery>,
     headers: HeaderMap,
 ) -> Result<Accepted, ApiError> {
     let revision = if_match(&headers)?;
+    let keep = keep_points(query.keep_points, query.keep_days)?;
     state
         .run(move |state| {
             let row = find(state, &vault, &item)?;
             let job = state
                 .vault
-                .disable_if(row.item.machine, &caller.user, revision, None)?;
+                .disable_if(row.item.machine, &caller.user, revision, None, keep)?;
             accepted(state, job)
         })
         .await

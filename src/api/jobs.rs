@@ -40,7 +40,7 @@ pub struct JobFilter {
     pub state: Option<String>,
     /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
     /// ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
-    /// Resynchronize, ChangeDisks
+    /// Resynchronize, ChangeDisks, CreateRecoveryPoint, Hydrate, CompleteMigration
     pub kind: Option<String>,
     /// Who asked for it.
     pub user: Option<String>,
@@ -303,7 +303,10 @@ fn again(state: &ApiState, job: &Job, user: &str) -> Result<JobId, ApiError> {
             let policy = policy.unwrap_or(crate::vault::DEFAULT_POLICY);
             vault.enable_again(machine, policy, Some(texts("disks")), None, user, of)?
         }
-        JobKind::DisableReplication => vault.disable_if(machine, user, None, of)?,
+        JobKind::DisableReplication => {
+            let keep = serde_json::from_value(job.parameters["keepPoints"].clone()).unwrap_or_default();
+            vault.disable_if(machine, user, None, of, keep)?
+        }
         JobKind::ChangeDisks => vault.set_disks(machine, &texts("disks"), None, user, of)?,
         JobKind::Resynchronize => {
             super::failover::admit(state, machine, Operation::RepairReplication)?;
@@ -348,7 +351,11 @@ pub async fn restart(
             }
             let protects = matches!(
                 row.job.kind,
-                JobKind::EnableReplication | JobKind::DisableReplication | JobKind::ChangeDisks
+                JobKind::EnableReplication
+                    | JobKind::DisableReplication
+                    | JobKind::ChangeDisks
+                    | JobKind::Hydrate
+                    | JobKind::CompleteMigration
             );
             if protects && caller.role_in(&vault) < Some(Role::Contributor) {
                 return Err(ApiError::new(

@@ -22,6 +22,7 @@ mod lists;
 mod machines;
 mod maintenance;
 mod metrics;
+mod migration;
 mod model;
 mod networks;
 mod plan_runs;
@@ -260,6 +261,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(failover::reprotect))
         .routes(routes!(failover::failback))
         .routes(routes!(failover::commit))
+        .routes(routes!(migration::hydrate))
+        .routes(routes!(migration::complete_migration))
+        .routes(routes!(migration::start_machine))
         .routes(routes!(failover::resynchronize))
         .routes(routes!(failover::target_machine))
         .routes(routes!(failover::screenshot))

@@ -21,6 +21,14 @@ use utoipa::openapi::{OpenApi, SecurityRequirement};
 #[schema(value_type = String, format = DateTime)]
 pub struct Time(pub i64);
 
+impl Time {
+    /// The day, in UTC.
+    pub fn date(self) -> String {
+        let instant = jiff::Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
+        instant.strftime("%Y-%m-%d").to_string()
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Every i64 of nanoseconds lies between the years 1677 and 2262.
@@ -165,7 +173,7 @@ pub struct JobView {
     pub id: String,
     /// EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
     /// ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
-    /// Resynchronize, ChangeDisks
+    /// Resynchronize, ChangeDisks, CreateRecoveryPoint, Hydrate, CompleteMigration
     pub kind: String,
     /// `kind` in words.
     pub scenario: String,

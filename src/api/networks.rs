@@ -5,7 +5,7 @@ use super::lists::{Sort, holds};
 use super::model::{Page, Paging, etag, if_match};
 use super::problem::ApiError;
 use crate::recovery::{PointChoice, Request};
-use crate::target::{Cidr, Network, Nic};
+use crate::target::{Cidr, Network, Nic, NicAddress, UNDERSTOOD};
 use crate::vault::{NetworkKind, NetworkMapping, NetworkRow, NetworkSettings};
 use crate::wire::facts::Inventory;
 use axum::Json;
@@ -362,16 +362,48 @@ pub async fn map(
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PreviewQuery {
-    /// Of a test failover.
+    /// Of a test failover; the same as that operation.
     #[serde(default)]
     pub test: bool,
+    /// Default: UnplannedFailover.
+    #[param(inline)]
+    pub operation: Option<Previewed>,
+}
+
+/// Operations that start a machine, as `allowedOperations` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+pub enum Previewed {
+    TestFailover,
+    PlannedFailover,
+    UnplannedFailover,
+    Failback,
+}
+
+impl PreviewQuery {
+    /// None: what starts is the machine at home.
+    fn request(&self) -> Option<Request> {
+        let point = PointChoice::LatestProcessed;
+        let usual = match self.test {
+            true => Previewed::TestFailover,
+            false => Previewed::UnplannedFailover,
+        };
+        match self.operation.unwrap_or(usual) {
+            Previewed::TestFailover => Some(Request::TestFailover { point, network: None }),
+            Previewed::PlannedFailover => Some(Request::PlannedFailover),
+            Previewed::UnplannedFailover => Some(Request::UnplannedFailover {
+                point,
+                last_sync: false,
+            }),
+            Previewed::Failback => None,
+        }
+    }
 }
 
 /// What a failover would start now.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverPreview {
-    /// Name at the target.
+    /// Name at the target; of a failback, the machine's own.
     pub machine_name: String,
     pub cpus: u32,
     pub memory_bytes: u64,
@@ -384,7 +416,7 @@ pub struct NicPreview {
     /// As the source names it; null: it has no such NIC.
     pub name: Option<String>,
     pub mac: Option<String>,
-    /// isolated, user, isolatedUser, bridge
+    /// isolated, user, isolatedUser, bridge; of a failback: source
     pub network_kind: String,
     pub network_name: Option<String>,
     pub address: Option<NicAddressView>,
@@ -392,9 +424,11 @@ pub struct NicPreview {
     pub how: String,
 }
 
+const TAKEN_BACK: &str = "what was set for the target is taken back";
+
 fn set_in_branch(cidr: Cidr) -> String {
     format!(
-        "{cidr} will be set in the branch, where the guest has ifupdown or systemd-networkd on ext4; else it keeps what it is configured with, or asks a DHCP server"
+        "{cidr} will be set in the branch, where the guest has {UNDERSTOOD} (the job says by which, or why not), and taken back on the way home; else it keeps what it is configured with, or asks a DHCP server"
     )
 }
 
@@ -447,7 +481,40 @@ fn nic_preview(place: usize, nic: Nic, inventory: &Inventory) -> NicPreview {
     }
 }
 
-/// A dry run: the machine that a failover would start now, its networks, and how it comes by its addresses. Changes nothing.
+/// The machine at home, as it was when it was last seen there.
+fn home_preview(name: String, inventory: &Inventory) -> FailoverPreview {
+    let nics = inventory.nics.iter().filter(|facts| facts.name != "lo");
+    let nics = nics.map(|facts| {
+        let cidr = crate::vault::first_ipv4(facts);
+        let gateway = facts.default_gateway.as_ref().and_then(|text| text.parse().ok());
+        NicPreview {
+            name: Some(facts.name.clone()),
+            mac: Some(facts.mac.clone()).filter(|mac| !mac.is_empty()),
+            network_kind: "source".to_owned(),
+            network_name: cidr.map(|cidr| cidr.network().to_string()),
+            how: match cidr {
+                Some(cidr) => format!("{cidr}, as it had it when it was last seen at home; {TAKEN_BACK}"),
+                None => format!("as it is configured at home; {TAKEN_BACK}"),
+            },
+            address: cidr.map(|cidr| {
+                let address = NicAddress {
+                    cidr,
+                    gateway,
+                    dns: Vec::new(),
+                };
+                address.into()
+            }),
+        }
+    });
+    FailoverPreview {
+        machine_name: name,
+        cpus: inventory.cpus,
+        memory_bytes: inventory.memory_bytes,
+        nics: nics.collect(),
+    }
+}
+
+/// A dry run: the machine that a failover or a failback would start now, its networks, and how it comes by its addresses. Changes nothing.
 #[utoipa::path(get, path = "/api/v1/vaults/{vault}/replicated-items/{item}/failover-preview", tag = "Failover",
     params(PreviewQuery), responses((status = 200, body = FailoverPreview)))]
 pub async fn preview(
@@ -457,17 +524,12 @@ pub async fn preview(
 ) -> Result<Json<FailoverPreview>, ApiError> {
     let view = state
         .run(move |state| {
-            let machine = find(state, &vault, &item)?.item.machine;
-            let point = PointChoice::LatestProcessed;
-            let request = if query.test {
-                Request::TestFailover { point, network: None }
-            } else {
-                Request::UnplannedFailover {
-                    point,
-                    last_sync: false,
-                }
-            };
+            let found = find(state, &vault, &item)?.item;
+            let machine = found.machine;
             let inventory = state.vault.machine(machine)?.inventory.unwrap_or_default();
+            let Some(request) = query.request() else {
+                return Ok(home_preview(found.name, &inventory));
+            };
             let spec = state
                 .runner
                 .preview(machine, &request)?

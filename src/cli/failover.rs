@@ -18,7 +18,11 @@ use std::path::PathBuf;
   lifeboat failover cancel web1 --confirm web1         take it back, before the commit
   lifeboat failover commit web1 --confirm web1         keep it
   lifeboat failover reprotect web1                     replicate towards home (`lifeboat agent receive` runs there)
-  lifeboat failover failback web1 --confirm web1       bring it home; then commit, and reprotect once more")]
+  lifeboat failover failback web1 --confirm web1       bring it home; then commit, and reprotect once more
+  lifeboat failover hydrate web1 --to /srv/machines    make its disks files of the server's host: it stays at the target
+  lifeboat failover hydrate web1 --to /srv/machines --format qcow2 --no-wait   then: lifeboat job watch ID
+  lifeboat failover complete-migration web1 --confirm web1 --keep-points --keep-days 30
+  lifeboat failover start web1                         start it at the target again after it was shut down")]
 pub struct FailoverArgs {
     #[command(flatten)]
     remote: Remote,
@@ -95,6 +99,35 @@ enum Verb {
     Commit {
         #[command(flatten)]
         severe: Severe,
+    },
+    /// Make the disks of a committed machine files of the server's host, while it runs on: it needs neither its replica nor
+    /// this server any more, and no recovery points are made of it any more
+    Hydrate {
+        /// Machine, by name or id
+        name: String,
+        /// Full path of a folder on the server's host; the machine gets a folder of its own in it
+        #[arg(long = "to", value_name = "FOLDER")]
+        folder: String,
+        #[arg(long, default_value = "raw", value_parser = ["raw", "qcow2"])]
+        format: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// End the replication of a hydrated machine: it stays at the target, its source is fenced for good
+    CompleteMigration {
+        #[command(flatten)]
+        severe: Severe,
+        /// Keep the recovery points: they can be tested, and restored from with `lifeboat store`
+        #[arg(long)]
+        keep_points: bool,
+        /// With --keep-points: remove them after this many days. Default: never by itself
+        #[arg(long, value_name = "DAYS", requires = "keep_points")]
+        keep_days: Option<u32>,
+    },
+    /// Start the machine at the target again that has stopped, with its disks as it left them
+    Start {
+        /// Machine, by name or id
+        name: String,
     },
     /// The machine that runs at the target: power, ports, screen, serial log
     Machine {
@@ -258,6 +291,45 @@ pub fn run(args: &FailoverArgs) -> Result<(), Failure> {
                 )
             };
             severe(&mut client, remote, args, question, ("/commit", json!({})))?;
+        }
+        Verb::Hydrate {
+            name,
+            folder,
+            format,
+            waiting,
+        } => {
+            let body = json!({ "folder": folder, "format": format });
+            let accepted: Value = client.post(&remote.item(name, "/hydrate"), &body)?;
+            if finish(&mut client, remote, &accepted, waiting)?.is_some() && !remote.json {
+                let item: Value = client.get(&remote.item(name, ""))?;
+                for file in item["failover"]["files"].as_array().into_iter().flatten() {
+                    super::remote::say(&text(file, "path"));
+                }
+                hint("no recovery points are made of it any more");
+                hint(&format!("next: lifeboat failover complete-migration {name}"));
+            }
+        }
+        Verb::CompleteMigration {
+            severe: args,
+            keep_points,
+            keep_days,
+        } => {
+            let question = |name: &str| {
+                let points = if *keep_points { "are kept" } else { "are removed" };
+                format!(
+                    "Complete the migration of {name}? It stays at the target, its source is fenced for good, its recovery points {points}."
+                )
+            };
+            let body = json!({ "keepPoints": keep_points, "keepDays": keep_days });
+            severe(&mut client, remote, args, question, ("/complete-migration", body))?;
+        }
+        Verb::Start { name } => {
+            let status: Value = client.post(&remote.item(name, "/target-machine/start"), &json!({}))?;
+            if remote.json {
+                super::remote::say_json(&status);
+            } else {
+                say_machine(&status);
+            }
         }
         Verb::Machine {
             name,

@@ -67,11 +67,11 @@ enum Command {
     Machine(machine::MachineArgs),
     /// Enable replication of a machine
     Protect(protect::ProtectArgs),
-    /// Disable replication of a machine and remove its replica
+    /// Disable replication of a machine; its recovery points are removed, or kept
     Unprotect(protect::UnprotectArgs),
     /// Recovery points of a machine
     RecoveryPoint(recovery_point::PointArgs),
-    /// Test failover, cleanup, failover, commit
+    /// Test failover, cleanup, failover, commit, failback, hydrate, complete-migration
     Failover(failover::FailoverArgs),
     /// Jobs: list, show, watch, cancel
     Job(job::JobArgs),

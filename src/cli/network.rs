@@ -12,7 +12,8 @@ use serde_json::{Value, json};
   lifeboat network create drill --kind isolated --cidr 192.0.2.0/24
   lifeboat network create lan --kind production-bridge --bridge br0
   lifeboat network map 192.168.1.0/24 --target lan --test drill
-  lifeboat network preview web1 --test")]
+  lifeboat network preview web1 --test
+  lifeboat network preview web1 --operation failback")]
 pub struct NetworkArgs {
     #[command(flatten)]
     remote: Remote,
@@ -124,7 +125,30 @@ enum Verb {
         /// Of a test failover
         #[arg(long)]
         test: bool,
+        /// Of which operation [default: unplanned]
+        #[arg(long, conflicts_with = "test")]
+        operation: Option<Previewed>,
     },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Previewed {
+    Test,
+    Planned,
+    Unplanned,
+    /// The machine at home
+    Failback,
+}
+
+impl Previewed {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Test => "TestFailover",
+            Self::Planned => "PlannedFailover",
+            Self::Unplanned => "UnplannedFailover",
+            Self::Failback => "Failback",
+        }
+    }
 }
 
 pub fn run(args: &NetworkArgs) -> Result<(), Failure> {
@@ -199,8 +223,19 @@ pub fn run(args: &NetworkArgs) -> Result<(), Failure> {
                 hint("machines that are replicated already keep their networks; --apply changes them too");
             }
         }
-        Verb::Preview { name, test } => {
-            let preview: Value = client.get(&remote.item(name, &format!("/failover-preview?test={test}")))?;
+        Verb::Preview {
+            name,
+            test,
+            operation,
+        } => {
+            let usual = if *test {
+                Previewed::Test
+            } else {
+                Previewed::Unplanned
+            };
+            let operation = operation.unwrap_or(usual).word();
+            let path = format!("/failover-preview?operation={operation}");
+            let preview: Value = client.get(&remote.item(name, &path))?;
             if remote.json {
                 say_json(&preview);
                 return Ok(());

@@ -37,15 +37,24 @@ pub struct ProtectArgs {
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  lifeboat unprotect web1 --confirm web1")]
+  lifeboat unprotect web1 --confirm web1                  the replica and all recovery points are removed
+  lifeboat unprotect web1 --confirm web1 --keep-points    the points stay until you remove them
+  lifeboat unprotect web1 --confirm web1 --keep-points --keep-days 30
+  lifeboat unprotect web1 --confirm web1                  once more: the points that were kept are removed")]
 pub struct UnprotectArgs {
     #[command(flatten)]
     remote: Remote,
     /// Machine, by name or id
     name: String,
-    /// The machine's name once more: its replica and all recovery points are removed
+    /// The machine's name once more: its replica and all recovery points are removed, unless they are kept
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
+    /// Keep the recovery points: they can be tested, and restored from with `lifeboat store`
+    #[arg(long)]
+    keep_points: bool,
+    /// With --keep-points: remove them after this many days. Default: never by itself
+    #[arg(long, value_name = "DAYS", requires = "keep_points")]
+    keep_days: Option<u32>,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -135,8 +144,17 @@ pub fn unprotect(args: &UnprotectArgs) -> Result<(), Failure> {
     confirm(
         &name,
         args.confirm.as_deref(),
-        &format!("Stop the replication of {name} and remove its replica with all recovery points?"),
+        &match (args.keep_points, item["protectionState"] == "Unprotected") {
+            (true, _) => format!("Stop the replication of {name}? Its recovery points stay."),
+            (_, true) => format!("Remove the recovery points of {name} that were kept?"),
+            _ => format!("Stop the replication of {name} and remove its replica with all recovery points?"),
+        },
     )?;
+    let path = match (args.keep_points, args.keep_days) {
+        (true, Some(days)) => format!("{path}?keepPoints=true&keepDays={days}"),
+        (true, None) => format!("{path}?keepPoints=true"),
+        _ => path,
+    };
     let accepted: Value = client.request(Method::DELETE, &path, None, &[])?.json()?;
     finish(&mut client, remote, &accepted, &args.waiting)?;
     Ok(())

@@ -190,7 +190,10 @@ fn line(job: &Value) -> String {
             task.map_or_else(|| "see its tasks".to_owned(), |task| text(task, "message")),
             text(job, "id")
         ),
-        Some(task) => format!(": {}", text(task, "name")),
+        Some(task) => match text(task, "message") {
+            message if message.is_empty() => format!(": {}", text(task, "name")),
+            message => format!(": {} {message}", text(task, "name")),
+        },
         None => String::new(),
     };
     format!("{} {done}/{}{now}", title(job), tasks.len())

@@ -5,14 +5,14 @@ use super::roster::Roster;
 use crate::block::MachineId;
 use crate::process_server::Sessions;
 use crate::recovery::{
-    ActiveLocation, Item, Job, JobError, JobKind, JobState, Journal, JournalError, ProtectionEvent,
-    ProtectionState, Source, Task, TaskState,
+    ActiveLocation, Item, Job, JobError, JobKind, JobState, Journal, JournalError, KeepPoints, KeptPoints,
+    ProtectionEvent, ProtectionState, Source, Task, TaskState,
 };
 use crate::replica::{DiskSpec, ReplicaError, Store};
 use crate::rt::now_unix_nanos;
 use crate::vault::{
-    ItemRow, TASK_COMPARE_DISKS, TASK_COPY_DISKS, TASK_COPY_HOME, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA,
-    TASK_START_REPLICATION, TASK_STOP_REPLICATION, Vault,
+    ItemRow, TASK_COMPARE_DISKS, TASK_COPY_DISKS, TASK_COPY_HOME, TASK_KEEP_POINTS, TASK_REGISTER_DISKS,
+    TASK_REMOVE_REPLICA, TASK_START_REPLICATION, TASK_STOP_REPLICATION, Vault,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Percent.
 const PROGRESS_STEP: u64 = 5;
+/// Who gives the orders that nobody gave.
+const USER: &str = "lifeboat";
 const INTERVAL: Duration = Duration::from_millis(500);
 
 pub struct Reconciler {
@@ -55,7 +57,22 @@ impl Reconciler {
         }
     }
 
+    /// Points that were kept until a date go when it has come. One that is in use waits: the next round tries again.
+    fn remove_expired_points(&self) {
+        match self.vault.expired_points(now_unix_nanos()) {
+            Ok(machines) => {
+                for machine in machines {
+                    if let Err(error) = self.vault.disable(machine, USER) {
+                        tracing::debug!(%machine, %error, "kept points cannot be removed yet");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "kept points could not be looked through"),
+        }
+    }
+
     fn round(&self) {
+        self.remove_expired_points();
         let jobs = match self.vault.open_jobs() {
             Ok(jobs) => jobs,
             Err(error) => return tracing::warn!(%error, "the jobs could not be read"),
@@ -142,15 +159,48 @@ impl Reconciler {
 
     fn disable(&self, mut job: Job) -> Result<(), StepError> {
         let mut item = self.vault.item(job.machine)?;
+        let keep: Option<KeepPoints> =
+            serde_json::from_value(job.parameters["keepPoints"].clone()).unwrap_or_default();
         if !is_done(&job, TASK_STOP_REPLICATION) {
             begin(&mut job, TASK_STOP_REPLICATION);
             item.generation += 1;
             done(&mut job, TASK_STOP_REPLICATION, String::new());
-            begin(&mut job, TASK_REMOVE_REPLICA);
+            begin(
+                &mut job,
+                if keep.is_some() {
+                    TASK_KEEP_POINTS
+                } else {
+                    TASK_REMOVE_REPLICA
+                },
+            );
             // The new generation first, then its effect: a crash in between repeats only the effect.
             return Ok(self.vault.record(&job, Some(&item))?);
         }
         self.stop(job.machine, item.generation);
+        item.protection = ProtectionState::Unprotected;
+        let points = match self.store.points(job.machine) {
+            Ok(points) => points.len(),
+            Err(ReplicaError::NoMachine(_)) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        // Nothing to keep: as if nobody had asked for it.
+        if let Some(keep) = keep.filter(|_| points > 0) {
+            // What an older agent might still ship comes too late.
+            self.store.begin(job.machine, item.generation)?;
+            item.kept_points = Some(KeptPoints {
+                since_unix_nanos: now_unix_nanos(),
+                until_unix_nanos: keep.until_unix_nanos,
+            });
+            job.result = serde_json::json!({ "keptPoints": points });
+            done(
+                &mut job,
+                TASK_KEEP_POINTS,
+                format!("{points} recovery points are kept"),
+            );
+            end(&mut job, JobState::Succeeded);
+            return Ok(self.vault.record(&job, Some(&item))?);
+        }
+        item.kept_points = None;
         let freed = match self.store.remove_machine(job.machine) {
             Ok(freed) => freed,
             Err(ReplicaError::NoMachine(_)) => 0,
@@ -165,9 +215,13 @@ impl Reconciler {
             }
         };
         job.result = serde_json::json!({ "freedBytes": freed });
-        done(&mut job, TASK_REMOVE_REPLICA, format!("{freed} bytes freed"));
+        let task = if keep.is_some() {
+            TASK_KEEP_POINTS
+        } else {
+            TASK_REMOVE_REPLICA
+        };
+        done(&mut job, task, format!("{freed} bytes freed"));
         end(&mut job, JobState::Succeeded);
-        item.protection = ProtectionState::Unprotected;
         Ok(self.vault.record(&job, Some(&item))?)
     }
 

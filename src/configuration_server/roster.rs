@@ -190,6 +190,10 @@ impl Report for Roster {
 impl RetentionOf for Roster {
     fn retention(&self, machine: MachineId) -> Option<Retention> {
         let policy = self.vault.policy_of(machine).ok()?;
+        // Kept until a person or their date says otherwise.
+        if self.vault.item_row(machine).ok()?.item.kept_points.is_some() {
+            return None;
+        }
         Some(Retention::hours(policy.retention_hours))
     }
 }

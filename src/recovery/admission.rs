@@ -33,7 +33,9 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
     let no = || Err(not_possible(operation, facts));
     match operation {
         Operation::TestFailover => {
-            if item.protection != ProtectionState::Protected && !item.runs_at_target() {
+            let at_rest = item.kept_points.is_some() && item.protection == ProtectionState::Unprotected
+                || item.is_hydrated() && item.protection == ProtectionState::CommitFailoverCompleted;
+            if item.protection != ProtectionState::Protected && !item.runs_at_target() && !at_rest {
                 return no();
             }
             match item.test_failover_state {
@@ -104,6 +106,15 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
             Ok(_) => Ok(()),
             Err(_) => no(),
         },
+        Operation::ReverseReplicate if item.is_hydrated() => Err(Refusal::new(
+            "Hydrated",
+            format!(
+                "{} lives on files of the target: no recovery points are made of it that could be taken home.",
+                item.name
+            ),
+            "It was hydrated, so that it is independent of Lifeboat.",
+            "Complete the migration; to protect it again, join it as a machine of its own with an agent in it.",
+        )),
         Operation::ReverseReplicate => match item.protection.step(ProtectionEvent::ReprotectRequested) {
             Ok(_) => Ok(()),
             Err(_) => no(),
@@ -146,6 +157,31 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
             if item.test_failover.is_some() || item.test_failover_state != TestFailoverState::None {
                 return Err(cleanup_pending("protection is disabled"));
             }
+            if item.protection == ProtectionState::Unprotected && item.is_hydrated() {
+                return match item.kept_points {
+                    Some(_) => Ok(()),
+                    None => Err(Refusal::new(
+                        "MigrationCompleted",
+                        format!(
+                            "The migration of {} is complete: nothing of it is replicated, and no points are kept.",
+                            item.name
+                        ),
+                        "Replication has ended before.",
+                        "Nothing needs to be done. `lifeboat machine remove` forgets the machine: it runs on without Lifeboat.",
+                    )),
+                };
+            }
+            if item.is_hydrated() {
+                return Err(Refusal::new(
+                    "MigrationPending",
+                    format!(
+                        "{} was failed over and hydrated; what ends its replication is to complete the migration.",
+                        item.name
+                    ),
+                    "The source must stay fenced: the machine runs at the target.",
+                    "Complete the migration.",
+                ));
+            }
             if item.failover.is_some() || item.active_location == ActiveLocation::Recovery {
                 return Err(Refusal::new(
                     "MachineRunsFromReplica",
@@ -154,16 +190,102 @@ pub fn admit(operation: Operation, facts: &Facts) -> Result<(), Refusal> {
                         item.name
                     ),
                     "Disabling protection removes the replica and with it the disks of the running machine.",
-                    "Bring the machine home, or keep the item for as long as it runs at the target.",
+                    "Bring the machine home; or, if it is to stay, hydrate it and complete the migration.",
                 ));
             }
             match item.protection {
                 ProtectionState::DisablingProtection => Err(busy("Disabling the protection")),
+                ProtectionState::Unprotected if item.kept_points.is_none() => no(),
                 state if state.step(ProtectionEvent::DisableRequested).is_ok() => Ok(()),
                 _ => no(),
             }
         }
+        Operation::Hydrate => hydrate(facts),
+        Operation::CompleteMigration => complete_migration(facts),
     }
+}
+
+/// At home there is nothing that could stay at the target.
+fn at_home(facts: &Facts) -> Option<Refusal> {
+    let item = facts.item;
+    let home = item.active_location == ActiveLocation::Primary
+        && matches!(
+            item.protection,
+            ProtectionState::Protected
+                | ProtectionState::CommitFailoverCompleted
+                | ProtectionState::ReprotectFailed
+        );
+    home.then(|| {
+        Refusal::new(
+            "NotFailedOver",
+            format!("{} is at home.", item.name),
+            "No failover was run, or it has come home.",
+            "Fail it over and commit the failover first.",
+        )
+    })
+}
+
+fn hydrate(facts: &Facts) -> Result<(), Refusal> {
+    let item = facts.item;
+    if let Some(refusal) = at_home(facts) {
+        return Err(refusal);
+    }
+    if item.is_hydrated() {
+        return Err(Refusal::new(
+            "AlreadyHydrated",
+            format!("{} lives on files of its own already.", item.name),
+            "It was hydrated before.",
+            "Complete the migration when it is to stay at the target.",
+        ));
+    }
+    if item.protection == ProtectionState::Protected {
+        return Err(Refusal::new(
+            "Reprotected",
+            format!(
+                "{} is replicated towards its home. A hydrated machine makes no recovery points, and the way home is made of them.",
+                item.name
+            ),
+            "It was reprotected.",
+            "Run the failback; or, if it is to stay, fail it over once more and hydrate it without a reprotect.",
+        ));
+    }
+    if item.active_location == ActiveLocation::Primary
+        || item.failover.is_none()
+        || item.protection.step(ProtectionEvent::HydrateRequested).is_err()
+    {
+        return Err(not_possible(Operation::Hydrate, facts));
+    }
+    match facts.target_trouble {
+        None => Ok(()),
+        Some(trouble) => Err(target_not_ready(trouble)),
+    }
+}
+
+fn complete_migration(facts: &Facts) -> Result<(), Refusal> {
+    let item = facts.item;
+    if let Some(refusal) = at_home(facts) {
+        return Err(refusal);
+    }
+    if item.active_location == ActiveLocation::Primary
+        || item.protection.step(ProtectionEvent::MigrationRequested).is_err()
+    {
+        return Err(not_possible(Operation::CompleteMigration, facts));
+    }
+    if !item.is_hydrated() {
+        return Err(Refusal::new(
+            "NotHydrated",
+            format!(
+                "{} still reads its disks from the replica, which goes when the migration is complete.",
+                item.name
+            ),
+            "Its disks were not made files of the target yet.",
+            "Hydrate it first: lifeboat failover hydrate.",
+        ));
+    }
+    if item.test_failover.is_some() || item.test_failover_state != TestFailoverState::None {
+        return Err(cleanup_pending("the migration is completed"));
+    }
+    Ok(())
 }
 
 fn source_silent(facts: &Facts) -> Refusal {
@@ -294,14 +416,15 @@ fn not_possible(operation: Operation, facts: &Facts) -> Refusal {
                 "No failover was run, or it has come home already.",
                 "Nothing needs to be done.",
             ),
-            Operation::PlannedFailover | Operation::UnplannedFailover | Operation::RepairReplication => {
-                Refusal::new(
-                    "AlreadyFailedOver",
-                    format!("{name} runs at the target; {what} is not possible."),
-                    "It was failed over and reprotected: replication goes towards its home.",
-                    "Run a failback to bring it home.",
-                )
-            }
+            Operation::PlannedFailover
+            | Operation::UnplannedFailover
+            | Operation::RepairReplication
+            | Operation::CompleteMigration => Refusal::new(
+                "AlreadyFailedOver",
+                format!("{name} runs at the target; {what} is not possible."),
+                "It was failed over and reprotected: replication goes towards its home.",
+                "Run a failback to bring it home.",
+            ),
             Operation::ReverseReplicate => Refusal::new(
                 "AlreadyProtected",
                 format!("{name} is protected in the direction in which it is replicated now."),
@@ -337,13 +460,17 @@ fn startable(facts: &Facts) -> Result<(), Refusal> {
     }
     match facts.target_trouble {
         None => Ok(()),
-        Some(trouble) => Err(Refusal::new(
-            "TargetNotReady",
-            format!("No machine can be started at the target: {trouble}."),
-            "The hypervisor or a part of it is not installed or not usable.",
-            "Install what is missing on the target and try again.",
-        )),
+        Some(trouble) => Err(target_not_ready(trouble)),
     }
+}
+
+fn target_not_ready(trouble: &str) -> Refusal {
+    Refusal::new(
+        "TargetNotReady",
+        format!("No machine can be started at the target: {trouble}."),
+        "The hypervisor or a part of it is not installed or not usable.",
+        "Install what is missing on the target and try again.",
+    )
 }
 
 #[cfg(test)]
@@ -390,7 +517,7 @@ mod tests {
     use TestFailoverState as T;
 
     /// One row per state, a code per operation in the order of `Operation::ALL`; `.`: allowed.
-    fn check(table: &[(P, [&str; 11])], location: ActiveLocation, failed_over: bool, reprotected: bool) {
+    fn check(table: &[(P, [&str; 13])], location: ActiveLocation, failed_over: bool, reprotected: bool) {
         for (state, row) in table {
             for (operation, code) in Operation::ALL.into_iter().zip(row) {
                 let verdict = verdict(
@@ -423,7 +550,11 @@ mod tests {
         let running = "InitialReplicationRunning";
         let failed = "InitialReplicationFailed";
         let (ends, nothing) = ("ProtectionEnds", "NothingToCommit");
-        let all = |code| [code, NONE, code, code, code, code, code, code, code, code, code];
+        let all = |code| {
+            let mut row = [code; 13];
+            row[1] = NONE;
+            row
+        };
         let but = |code, changes: &[(usize, &'static str)]| {
             let mut row = all(code);
             for (column, code) in changes {
@@ -454,6 +585,8 @@ mod tests {
                     "NotFailedOver",
                     ".",
                     ".",
+                    "NotFailedOver",
+                    "NotFailedOver",
                 ],
             ),
             (P::PlannedFailoverInitiated, all(BUSY)),
@@ -469,11 +602,26 @@ mod tests {
                 but("FailoverFailed", &[(3, "."), (6, ".")]),
             ),
             (P::ReprotectInitiated, all("ReprotectRunning")),
-            (P::ReprotectFailed, but("NotReprotected", &[(7, "."), (10, ".")])),
+            (
+                P::ReprotectFailed,
+                but(
+                    "NotReprotected",
+                    &[(7, "."), (10, "."), (11, "NotFailedOver"), (12, "NotFailedOver")],
+                ),
+            ),
             // After a failback that was committed.
             (
                 P::CommitFailoverCompleted,
-                but("NotReprotected", &[(5, "AlreadyCommitted"), (7, "."), (10, ".")]),
+                but(
+                    "NotReprotected",
+                    &[
+                        (5, "AlreadyCommitted"),
+                        (7, "."),
+                        (10, "."),
+                        (11, "NotFailedOver"),
+                        (12, "NotFailedOver"),
+                    ],
+                ),
             ),
             (P::DisablingProtection, but(ends, &[(10, BUSY)])),
             (P::DisablingFailed, but(ends, &[(10, ".")])),
@@ -493,10 +641,14 @@ mod tests {
     #[test]
     fn each_protection_state_at_the_target_gives_its_reason() {
         let runs = "MachineRunsFromReplica";
-        let all = |code| [code, NONE, code, code, code, code, code, code, code, code, runs];
+        let all = |code| {
+            let mut row = [code; 13];
+            (row[1], row[10]) = (NONE, runs);
+            row
+        };
         let pending = "CommitPending";
         let open = [
-            ".", NONE, pending, pending, ".", ".", ".", pending, pending, pending, runs,
+            ".", NONE, pending, pending, ".", ".", ".", pending, pending, pending, runs, pending, pending,
         ];
         let lost = "NotReprotected";
         let table = [
@@ -510,6 +662,7 @@ mod tests {
                 P::CommitFailoverFailed,
                 [
                     ".", NONE, pending, pending, pending, ".", pending, pending, pending, pending, runs,
+                    pending, pending,
                 ],
             ),
             (
@@ -526,11 +679,15 @@ mod tests {
                     lost,
                     lost,
                     runs,
+                    ".",
+                    "NotHydrated",
                 ],
             ),
             (
                 P::ReprotectFailed,
-                [".", NONE, lost, lost, lost, lost, lost, ".", lost, lost, runs],
+                [
+                    ".", NONE, lost, lost, lost, lost, lost, ".", lost, lost, runs, ".", lost,
+                ],
             ),
         ];
         check(&table, ActiveLocation::Recovery, true, false);
@@ -549,13 +706,15 @@ mod tests {
                 ".",
                 over,
                 runs,
+                "Reprotected",
+                over,
             ],
         )];
         check(&protected, ActiveLocation::Recovery, true, true);
         let failed = "ChangeRecoveryPointFailed";
         // The machine before it is gone: nothing to commit.
         let row = [
-            failed, NONE, failed, failed, ".", failed, ".", failed, failed, failed, runs,
+            failed, NONE, failed, failed, ".", failed, ".", failed, failed, failed, runs, failed, failed,
         ];
         check(
             &[(P::ChangeRecoveryPointFailed, row)],
@@ -565,7 +724,7 @@ mod tests {
         );
         // It failed before the machine was given up: it is there as before.
         let row = [
-            ".", NONE, failed, failed, ".", ".", ".", failed, failed, failed, runs,
+            ".", NONE, failed, failed, ".", ".", ".", failed, failed, failed, runs, failed, failed,
         ];
         check(
             &[(P::ChangeRecoveryPointFailed, row)],
@@ -576,7 +735,7 @@ mod tests {
         // A failback that failed behind its fence: the machine goes on at the target.
         let failed = "FailoverFailed";
         let row = [
-            ".", NONE, failed, failed, failed, failed, ".", failed, ".", failed, runs,
+            ".", NONE, failed, failed, failed, failed, ".", failed, ".", failed, runs, failed, failed,
         ];
         check(
             &[(P::PlannedFailoverFailed, row)],
@@ -584,6 +743,93 @@ mod tests {
             true,
             true,
         );
+    }
+
+    /// As it is when its disks are files.
+    fn hydrate(item: &mut Item) {
+        let mut failover = super::super::tests::started();
+        failover.machine.disks = vec![crate::target::DiskAttachment {
+            socket: "/nowhere/nbd".into(),
+            export: item.disks[0].to_string(),
+            file: Some(crate::target::DiskFile {
+                path: "/srv/disk0.raw".into(),
+                format: crate::target::DiskFormat::Raw,
+                size_bytes: 1,
+            }),
+        }];
+        item.active_location = ActiveLocation::Recovery;
+        item.failover = Some(failover);
+    }
+
+    #[test]
+    fn a_hydrated_and_a_migrated_machine_and_kept_points_give_their_reasons() {
+        let codes = |change: &dyn Fn(&mut Item)| -> Vec<String> {
+            Operation::ALL
+                .into_iter()
+                .map(|operation| verdict(operation, change, |_| ()).unwrap_or_else(|| ".".to_owned()))
+                .collect()
+        };
+        let lost = "NotReprotected";
+        let hydrated = codes(&|item| {
+            hydrate(item);
+            item.protection = P::CommitFailoverCompleted;
+        });
+        let row = [
+            ".",
+            NONE,
+            lost,
+            lost,
+            lost,
+            "AlreadyCommitted",
+            lost,
+            "Hydrated",
+            lost,
+            lost,
+            "MigrationPending",
+            "AlreadyHydrated",
+            ".",
+        ];
+        assert_eq!(hydrated, row, "hydrated");
+        let kept = crate::recovery::KeptPoints {
+            since_unix_nanos: 1,
+            until_unix_nanos: None,
+        };
+        let gone = "NotProtected";
+        for (points, test, disable) in [(Some(kept), ".", "."), (None, gone, "MigrationCompleted")] {
+            let migrated = codes(&|item| {
+                hydrate(item);
+                item.protection = P::Unprotected;
+                item.kept_points = points;
+            });
+            let row = [
+                test,
+                NONE,
+                gone,
+                gone,
+                gone,
+                gone,
+                gone,
+                "Hydrated",
+                gone,
+                gone,
+                disable,
+                "AlreadyHydrated",
+                gone,
+            ];
+            assert_eq!(migrated, row, "migrated, {points:?}");
+        }
+        let kept = codes(&|item| {
+            item.protection = P::Unprotected;
+            item.kept_points = Some(kept);
+        });
+        let mut row = [gone; 13];
+        (row[0], row[1], row[10]) = (".", NONE, ".");
+        assert_eq!(kept, row, "kept points");
+        let again = codes(&|item| {
+            hydrate(item);
+            item.protection = P::DisablingFailed;
+        });
+        assert_eq!(again[12], ".", "a migration that failed is completed once more");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 use super::job::{JobKind, JobState};
 use super::request::Request;
 use super::state::{
-    ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, Refused, TestEvent, TestFailoverState,
+    ActiveLocation, Failover, Item, KeptPoints, ProtectionEvent, ProtectionState, Refused, TestEvent,
+    TestFailoverState,
 };
 use super::steps::{Outcome, Parameters, Step};
 use crate::block::PointId;
@@ -28,6 +29,7 @@ pub enum Change {
     ReprotectEnds,
     /// The source goes on where somebody else wrote.
     NewLine,
+    KeptPoints(Option<KeptPoints>),
 }
 
 impl Change {
@@ -46,6 +48,7 @@ impl Change {
             }
             Self::ReprotectEnds => item.reprotect = None,
             Self::NewLine => item.line += 1,
+            Self::KeptPoints(kept) => item.kept_points = *kept,
             Self::TestSucceeded { unix_nanos } => item.last_successful_test_unix_nanos = Some(*unix_nanos),
         }
         Ok(())
@@ -64,6 +67,8 @@ pub fn at_submission(request: &Request) -> Change {
         Request::ChangeRecoveryPoint { .. } => Change::Protection(ProtectionEvent::ChangePointRequested),
         Request::CancelFailover => Change::Protection(ProtectionEvent::CancelRequested),
         Request::Commit => Change::Protection(ProtectionEvent::CommitRequested),
+        Request::Hydrate { .. } => Change::Protection(ProtectionEvent::HydrateRequested),
+        Request::CompleteMigration { .. } => Change::Protection(ProtectionEvent::MigrationRequested),
     }
 }
 
@@ -78,7 +83,7 @@ pub fn before(step: Step, request: &Request, outcome: &Outcome, store_generation
             vec![raise, Change::Protection(ProtectionEvent::SourceFenced)]
         }
         (Step::ReleaseSource, _) if outcome.generation.is_none() => vec![raise, Change::NewLine],
-        (Step::RestartMachine, _) if outcome.generation.is_none() => vec![raise],
+        (Step::RestartMachine | Step::EndReplication, _) if outcome.generation.is_none() => vec![raise],
         (Step::StartMachine, Request::TestFailover { .. }) => vec![Change::Test(TestEvent::MachineStarting)],
         (Step::StopDisks, Request::TestFailoverCleanup { .. }) => {
             vec![Change::Test(TestEvent::MachineStopped)]
@@ -94,6 +99,12 @@ pub fn after(step: Step, parameters: &Parameters) -> Vec<Change> {
         Step::DiscardFailedAttempt | Step::DiscardMachine if parameters.failover.is_some() => {
             vec![Change::Failover(None)]
         }
+        // Recorded before the machine runs on: until then both its disks hold the same.
+        Step::PivotDisks => parameters
+            .hydrated()
+            .map(|failover| Change::Failover(Some(failover)))
+            .into_iter()
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -147,6 +158,17 @@ pub fn at_success(parameters: &Parameters, started: Option<Failover>, now_unix_n
             Change::ReprotectEnds,
         ],
         Request::Commit => vec![Change::Protection(ProtectionEvent::CommitCompleted)],
+        Request::Hydrate { .. } => vec![
+            Change::Protection(ProtectionEvent::HydrateCompleted),
+            Change::ReprotectEnds,
+        ],
+        Request::CompleteMigration { keep_points } => vec![
+            Change::Protection(ProtectionEvent::DisableCompleted),
+            Change::KeptPoints(keep_points.map(|keep| KeptPoints {
+                since_unix_nanos: now_unix_nanos,
+                until_unix_nanos: keep.until_unix_nanos,
+            })),
+        ],
     }
 }
 
@@ -186,6 +208,9 @@ pub fn at_failure(item: &Item, kind: JobKind, test_succeeded: bool, left: Option
         ],
         JobKind::TestFailoverCleanup => vec![Change::Test(TestEvent::CleanupFailed { test_succeeded })],
         JobKind::CommitFailover => vec![Change::Protection(ProtectionEvent::CommitFailed)],
+        JobKind::CompleteMigration => vec![Change::Protection(ProtectionEvent::DisableFailed)],
+        // It runs as before, or on its files already.
+        JobKind::Hydrate => Vec::new(),
         // Not carried out here.
         JobKind::EnableReplication
         | JobKind::DisableReplication
@@ -196,14 +221,17 @@ pub fn at_failure(item: &Item, kind: JobKind, test_succeeded: bool, left: Option
     }
 }
 
-/// Whether a machine of the item is to have its disks, after a start of the server: those that were started and not
+/// Whether a machine of the item is to have its disks served, after a start of the server: those that were started and not
 /// given up. What a failed job left behind is not: only a cleanup or another attempt touches it.
 pub fn machines_to_serve(item: &Item) -> Vec<&Failover> {
     let test = item
         .test_failover
         .as_ref()
         .filter(|_| item.test_failover_state == TestFailoverState::TestFailoverCompleted);
-    test.into_iter().chain(active_machine(item)).collect()
+    let needs_us = |failover: &&Failover| !failover.machine.is_on_files();
+    test.into_iter()
+        .chain(active_machine(item).filter(needs_us))
+        .collect()
 }
 
 /// The machine at the target that is the item's real one now.

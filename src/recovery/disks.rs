@@ -22,6 +22,7 @@ use crate::target::{DiskAttachment, MachineSpec};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -112,6 +113,7 @@ impl Disks {
         let attachment = |disk: &DiskId| DiskAttachment {
             socket: self.socket(job),
             export: disk.to_string(),
+            file: None,
         };
         disks.iter().map(attachment).collect()
     }
@@ -282,6 +284,15 @@ impl Disks {
         remove(&self.folder(job), |path| std::fs::remove_dir_all(path))
     }
 
+    /// Removes the branches and leaves the machine itself: it lives on files. Gives the bytes that they took. Safe to repeat.
+    pub fn discard_branches(&self, job: JobId) -> Result<u64, JobError> {
+        self.stop(job)?;
+        let disks = self.folder(job).join("disks");
+        let bytes = taken_bytes(&disks);
+        remove(&disks, Branch::discard)?;
+        Ok(bytes)
+    }
+
     /// Stops serving all machines; they wait until they are served again.
     pub fn shut_down(&self) {
         let entries: Vec<_> = lock(&self.open).drain().collect();
@@ -303,6 +314,18 @@ fn close(entry: &Mutex<Entry>) -> io::Result<()> {
         server.shutdown();
     }
     entry.branches.drain(..).try_for_each(|branch| branch.flush())
+}
+
+/// What a folder takes on its disk.
+fn taken_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, known)| match known.is_dir() {
+            true => taken_bytes(&path),
+            false => known.blocks() * 512,
+        })
+        .sum()
 }
 
 fn remove(path: &Path, how: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), JobError> {

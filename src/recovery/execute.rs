@@ -429,6 +429,20 @@ impl Run<'_> {
 
     fn context<T>(&mut self, call: impl FnOnce(&mut Context) -> T) -> T {
         let (shared, handle) = (self.shared, self.handle);
+        let job = &self.job;
+        // Told again in a moment: a journal that refuses this holds nothing up.
+        let tell = |message: &str, outcome: &Outcome| {
+            let mut told = job.clone();
+            if let Some(task) = told
+                .tasks
+                .iter_mut()
+                .find(|task| task.state == TaskState::InProgress)
+            {
+                message.clone_into(&mut task.message);
+            }
+            told.result = serde_json::to_value(outcome).unwrap_or_default();
+            let _ = shared.parts.journal.record(&told, None);
+        };
         call(&mut Context {
             parts: &shared.parts,
             disks: &shared.disks,
@@ -440,6 +454,7 @@ impl Run<'_> {
             outcome: &mut self.outcome,
             started_here: &mut self.started_here,
             interrupted: &|| handle.is_cancelled() || shared.is_stopping(),
+            tell: &tell,
         })
     }
 

@@ -45,6 +45,9 @@ pub enum JobKind {
     ChangeDisks,
     /// A recovery point that a person asked for.
     CreateRecoveryPoint,
+    /// The disks of a machine at the target become files.
+    Hydrate,
+    CompleteMigration,
 }
 
 impl JobKind {

@@ -22,10 +22,10 @@ mod watch;
 
 pub use error::{RecoveryError, Refusal};
 pub use job::{Job, JobError, JobId, JobKind, JobState, Journal, JournalError, Task, TaskState};
-pub use request::{Operation, PointChoice, Request, Source};
+pub use request::{KeepPoints, Operation, PointChoice, Request, Source};
 pub use runner::{Parts, Resumed, Runner};
 pub use state::{
-    ActiveLocation, Failover, Item, ProtectionEvent, ProtectionState, Reprotect, TargetSettings, TestEvent,
-    TestFailoverState,
+    ActiveLocation, Failover, Item, KeptPoints, ProtectionEvent, ProtectionState, Reprotect, TargetSettings,
+    TestEvent, TestFailoverState,
 };
 pub use steps::STOP_SOURCE;

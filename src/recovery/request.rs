@@ -1,8 +1,9 @@
 //! What can be asked of recovery, and what recovery asks of the source site.
 use super::job::JobId;
 use crate::block::{MachineId, PointId};
-use crate::target::Nic;
+use crate::target::{DiskFormat, Nic};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which recovery point a machine is started from.
@@ -52,6 +53,26 @@ pub enum Request {
     Commit,
     /// A planned failover home, of a machine that was reprotected.
     Failback,
+    /// The disks of a machine that stays at the target become files of the target; it runs on meanwhile.
+    Hydrate {
+        /// Absolute; the machine gets a folder of its own in it.
+        folder: PathBuf,
+        format: DiskFormat,
+    },
+    /// A hydrated machine stays at the target: replication ends, and its source is fenced for good.
+    #[serde(rename_all = "camelCase")]
+    CompleteMigration {
+        /// None: the points are removed.
+        keep_points: Option<KeepPoints>,
+    },
+}
+
+/// That recovery points outlive the protection, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeepPoints {
+    /// None: until a person removes them.
+    pub until_unix_nanos: Option<i64>,
 }
 
 /// Words of `allowedOperations`. ReverseReplicate (reprotect), RepairReplication and DisableProtection are carried out by
@@ -69,6 +90,8 @@ pub enum Operation {
     Failback,
     RepairReplication,
     DisableProtection,
+    Hydrate,
+    CompleteMigration,
 }
 
 impl Operation {
@@ -86,10 +109,12 @@ impl Operation {
             Self::Failback => "a failback",
             Self::RepairReplication => "a resynchronization",
             Self::DisableProtection => "disabling its replication",
+            Self::Hydrate => "a hydrate",
+            Self::CompleteMigration => "completing the migration",
         }
     }
 
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::TestFailover,
         Self::TestFailoverCleanup,
         Self::PlannedFailover,
@@ -101,6 +126,8 @@ impl Operation {
         Self::Failback,
         Self::RepairReplication,
         Self::DisableProtection,
+        Self::Hydrate,
+        Self::CompleteMigration,
     ];
 }
 
@@ -115,6 +142,8 @@ impl Request {
             Self::CancelFailover => Operation::CancelFailover,
             Self::Commit => Operation::Commit,
             Self::Failback => Operation::Failback,
+            Self::Hydrate { .. } => Operation::Hydrate,
+            Self::CompleteMigration { .. } => Operation::CompleteMigration,
         }
     }
 }

@@ -22,7 +22,7 @@ use super::watch::Watch;
 use crate::block::MachineId;
 use crate::replica::Store;
 use crate::rt::{Report, now_unix_nanos};
-use crate::target::{Compute, MachineSpec, MachineStatus, Network, Nic};
+use crate::target::{Compute, DiskFile, MachineSpec, MachineStatus, Network, Nic};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -285,7 +285,7 @@ impl Shared {
 
     /// What the item's machine writes at the target becomes recovery points. Its disks are being served.
     pub(super) fn protect_at_target(&self, item: &Item) -> Result<(), JobError> {
-        let Some(failover) = changes::active_machine(item) else {
+        let Some(failover) = changes::active_machine(item).filter(|_| !item.is_hydrated()) else {
             return Ok(());
         };
         let disks = attached(&failover.machine)?;
@@ -542,6 +542,7 @@ impl Runner {
             source_is_fenced: item.source_is_fenced(),
             active: changes::active_machine(item).map(|failover| failover.job),
             is_homecoming: changes::is_homecoming(item),
+            files: self.files(item, &request)?,
             request,
         };
         let task = |step: steps::Step| Task {
@@ -570,6 +571,33 @@ impl Runner {
             error: None,
             restart_of: None,
         })
+    }
+
+    /// The files that the disks of a machine at the target become.
+    fn files(&self, item: &Item, request: &Request) -> Result<Vec<DiskFile>, RecoveryError> {
+        let (Request::Hydrate { folder, format }, Some(failover)) = (request, &item.failover) else {
+            return Ok(Vec::new());
+        };
+        steps::check_folder(folder, &self.0.parts.vms)?;
+        let known = self.0.parts.store.disks(item.machine)?;
+        let disks = attached(&failover.machine).map_err(Refusal::from)?;
+        disks
+            .iter()
+            .enumerate()
+            .map(|(place, id)| {
+                let size_bytes = known
+                    .iter()
+                    .find(|disk| disk.id == *id)
+                    .map(|disk| disk.size_bytes)
+                    .ok_or(crate::replica::ReplicaError::NoDisk(*id))?;
+                let name = format!("disk{place}.{}", format.name());
+                Ok(DiskFile {
+                    path: folder.join(&failover.machine.name).join(name),
+                    format: *format,
+                    size_bytes,
+                })
+            })
+            .collect()
     }
 
     /// The machine that a failover starts, as the item's settings and the networks are now.
@@ -707,6 +735,9 @@ impl Runner {
         } else {
             item.failover.as_ref()
         };
+        if let Some(failover) = failover.filter(|failover| !test && failover.machine.is_on_files()) {
+            return Ok(self.0.parts.compute.start(&failover.machine)?);
+        }
         let failover = failover
             .filter(|failover| changes::machines_to_serve(&item).contains(failover))
             .ok_or(RecoveryError::NoMachine)?;
@@ -790,5 +821,7 @@ fn is_ours(kind: JobKind) -> bool {
             | JobKind::CommitFailover
             | JobKind::CancelFailover
             | JobKind::Failback
+            | JobKind::Hydrate
+            | JobKind::CompleteMigration
     )
 }

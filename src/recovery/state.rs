@@ -45,7 +45,12 @@ use serde::{Deserialize, Serialize};
 /// `DisableRequested` leads to DisablingProtection from every state in which no job of recovery runs and no machine at the
 /// target has to live on the replica: EnablingProtection, EnablingFailed, InitialReplicationInProgress,
 /// InitialReplicationFailed, Protected, CommitFailoverCompleted, ReprotectFailed, DisablingFailed. Whether a machine does
-/// live on it is for admission to say.
+/// live on it is for admission to say. From Unprotected it removes the points that were kept of a machine whose protection
+/// was disabled before, or that was migrated.
+///
+/// A machine that stays at the target is hydrated in CommitFailoverCompleted (or ReprotectFailed, which is over with it):
+/// HydrateRequested and HydrateCompleted lead there. MigrationRequested leads from there to DisablingProtection, and
+/// DisableCompleted to Unprotected with the machine still at the target: its source stays fenced.
 ///
 /// A failover that is run again goes from UnplannedFailoverFailed straight to UnplannedFailoverCompleting: on the way over
 /// UnplannedFailoverInitiated the source would be let in again for a moment. So does a planned one.
@@ -114,6 +119,11 @@ pub enum ProtectionEvent {
     DisableRequested,
     DisableCompleted,
     DisableFailed,
+    /// Its disks are to become files of the target.
+    HydrateRequested,
+    HydrateCompleted,
+    /// It stays at the target; replication ends.
+    MigrationRequested,
 }
 
 /// An event that has no place in a state.
@@ -209,9 +219,17 @@ impl ProtectionState {
                 | S::Protected
                 | S::CommitFailoverCompleted
                 | S::ReprotectFailed
+                | S::Unprotected
                 | S::DisablingFailed,
                 E::DisableRequested,
-            ) => S::DisablingProtection,
+            )
+            | (S::CommitFailoverCompleted | S::DisablingFailed, E::MigrationRequested) => {
+                S::DisablingProtection
+            }
+            (S::CommitFailoverCompleted | S::ReprotectFailed, E::HydrateRequested) => self,
+            (S::CommitFailoverCompleted | S::ReprotectFailed, E::HydrateCompleted) => {
+                S::CommitFailoverCompleted
+            }
             (S::DisablingProtection, E::DisableCompleted) => S::Unprotected,
             (S::DisablingProtection, E::DisableFailed) => S::DisablingFailed,
             _ => return Err(Refused::new(&self, &event)),
@@ -353,6 +371,15 @@ pub struct Reprotect {
     pub final_point: Option<PointId>,
 }
 
+/// Recovery points that outlive the protection of their machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptPoints {
+    pub since_unix_nanos: i64,
+    /// None: until a person removes them.
+    pub until_unix_nanos: Option<i64>,
+}
+
 /// How the machine is to be started at the target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -394,6 +421,9 @@ pub struct Item {
     /// Grows when the source goes on after somebody else wrote to the replica: its agent compares everything then.
     #[serde(default)]
     pub line: u64,
+    /// Of an item that is not protected any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_points: Option<KeptPoints>,
 }
 
 impl Item {
@@ -419,6 +449,7 @@ impl Item {
         use ProtectionState as S;
         self.active_location == ActiveLocation::Recovery
             && self.failover.is_some()
+            && !self.is_hydrated()
             && matches!(
                 self.protection,
                 S::PlannedFailoverCompleted
@@ -433,6 +464,25 @@ impl Item {
                     | S::CommitFailoverFailed
                     | S::PlannedFailoverFailed
             )
+    }
+
+    /// The machine at the target has files as its disks: what it writes becomes no recovery point any more.
+    pub fn is_hydrated(&self) -> bool {
+        self.active_location == ActiveLocation::Recovery
+            && self
+                .failover
+                .as_ref()
+                .is_some_and(|failover| failover.machine.is_on_files())
+    }
+
+    /// It stays at the target for good, and its source stays fenced.
+    pub fn is_migrated(&self) -> bool {
+        self.protection == ProtectionState::Unprotected && self.is_hydrated()
+    }
+
+    /// Unprotected and known all the same.
+    pub fn outlives_protection(&self) -> bool {
+        self.protection == ProtectionState::Unprotected && (self.kept_points.is_some() || self.is_hydrated())
     }
 
     /// Protected, in the direction from the source to the target.
@@ -477,7 +527,7 @@ mod tests {
         DisablingProtection,
         DisablingFailed,
     ];
-    const EVENTS: [P; 26] = [
+    const EVENTS: [P; 29] = [
         P::EnableRequested,
         P::EnableFailed,
         P::InitialReplicationStarted,
@@ -504,37 +554,41 @@ mod tests {
         P::DisableRequested,
         P::DisableCompleted,
         P::DisableFailed,
+        P::HydrateRequested,
+        P::HydrateCompleted,
+        P::MigrationRequested,
     ];
 
     /// One row per state, one column per event, in the order above; `-`: refused, else the place of the next state in
-    /// `STATES` as a letter from a on. Columns: enabling, failover, change of point, commit, cancel, reprotect, disabling.
+    /// `STATES` as a letter from a on. Columns: enabling, failover, change of point, commit, cancel, reprotect, disabling,
+    /// hydrating and migrating.
     const TABLE: [&str; 26] = [
-        "b---- ------ --- --- --- --- ---", // a Unprotected
-        "-cd-- ------ --- --- --- --- y--", // b EnablingProtection
-        "b---- ------ --- --- --- --- y--", // c EnablingFailed
-        "---ef ------ --- --- --- --- y--", // d InitialReplicationInProgress
-        "--d-- ------ --- --- --- --- y--", // e InitialReplicationFailed
-        "----- kg---- --- --- --- --- y--", // f Protected
-        "----- --fh-- --- --- --- --- ---", // g PlannedFailoverInitiated
-        "----- ---hij --- --- --- --- ---", // h PlannedFailoverCompleting
-        "----- ------ o-- r-- u-- --- ---", // i PlannedFailoverCompleted
-        "----- lh---- --- --- u-- --- ---", // j PlannedFailoverFailed
-        "----- --fl-- --- --- --- --- ---", // k UnplannedFailoverInitiated
-        "----- ---lmn --- --- --- --- ---", // l UnplannedFailoverCompleting
-        "----- ------ o-- r-- u-- --- ---", // m UnplannedFailoverCompleted
-        "----- l----- --- --- u-- --- ---", // n UnplannedFailoverFailed
-        "----- ------ -pq --- --- --- ---", // o ChangeRecoveryPointInitiated
-        "----- ------ o-- r-- u-- --- ---", // p ChangeRecoveryPointCompleted
-        "----- ------ o-- r-- u-- --- ---", // q ChangeRecoveryPointFailed
-        "----- ------ --- -st --- --- ---", // r CommitFailoverInProgress
-        "----- ------ --- --- --- w-- y--", // s CommitFailoverCompleted
-        "----- ------ --- r-- --- --- ---", // t CommitFailoverFailed
-        "----- ------ --- --- -fv --- ---", // u CancelFailoverInProgress
-        "----- ------ --- --- u-- --- ---", // v CancelFailoverFailed
-        "----- ------ --- --- --- -fx ---", // w ReprotectInitiated
-        "----- ------ --- --- --- w-- y--", // x ReprotectFailed
-        "----- ------ --- --- --- --- -az", // y DisablingProtection
-        "----- ------ --- --- --- --- y--", // z DisablingFailed
+        "b---- ------ --- --- --- --- y-- ---", // a Unprotected
+        "-cd-- ------ --- --- --- --- y-- ---", // b EnablingProtection
+        "b---- ------ --- --- --- --- y-- ---", // c EnablingFailed
+        "---ef ------ --- --- --- --- y-- ---", // d InitialReplicationInProgress
+        "--d-- ------ --- --- --- --- y-- ---", // e InitialReplicationFailed
+        "----- kg---- --- --- --- --- y-- ---", // f Protected
+        "----- --fh-- --- --- --- --- --- ---", // g PlannedFailoverInitiated
+        "----- ---hij --- --- --- --- --- ---", // h PlannedFailoverCompleting
+        "----- ------ o-- r-- u-- --- --- ---", // i PlannedFailoverCompleted
+        "----- lh---- --- --- u-- --- --- ---", // j PlannedFailoverFailed
+        "----- --fl-- --- --- --- --- --- ---", // k UnplannedFailoverInitiated
+        "----- ---lmn --- --- --- --- --- ---", // l UnplannedFailoverCompleting
+        "----- ------ o-- r-- u-- --- --- ---", // m UnplannedFailoverCompleted
+        "----- l----- --- --- u-- --- --- ---", // n UnplannedFailoverFailed
+        "----- ------ -pq --- --- --- --- ---", // o ChangeRecoveryPointInitiated
+        "----- ------ o-- r-- u-- --- --- ---", // p ChangeRecoveryPointCompleted
+        "----- ------ o-- r-- u-- --- --- ---", // q ChangeRecoveryPointFailed
+        "----- ------ --- -st --- --- --- ---", // r CommitFailoverInProgress
+        "----- ------ --- --- --- w-- y-- ssy", // s CommitFailoverCompleted
+        "----- ------ --- r-- --- --- --- ---", // t CommitFailoverFailed
+        "----- ------ --- --- -fv --- --- ---", // u CancelFailoverInProgress
+        "----- ------ --- --- u-- --- --- ---", // v CancelFailoverFailed
+        "----- ------ --- --- --- -fx --- ---", // w ReprotectInitiated
+        "----- ------ --- --- --- w-- y-- xs-", // x ReprotectFailed
+        "----- ------ --- --- --- --- -az ---", // y DisablingProtection
+        "----- ------ --- --- --- --- y-- --y", // z DisablingFailed
     ];
 
     #[test]
@@ -553,13 +607,14 @@ mod tests {
     }
 
     /// The fence never opens again on the ways of a failover: only its cancel, a reprotect and the end of protection lead out.
+    /// (What was migrated stays fenced by where it is.)
     #[test]
     fn a_fenced_source_stays_fenced() {
         for state in STATES.into_iter().filter(|state| state.is_fenced()) {
             for event in EVENTS {
                 let opens = matches!(
                     event,
-                    P::CancelCompleted | P::ReprotectRequested | P::DisableRequested
+                    P::CancelCompleted | P::ReprotectRequested | P::DisableRequested | P::MigrationRequested
                 );
                 if let Ok(next) = state.step(event) {
                     assert_eq!(next.is_fenced(), !opens, "{state:?} and {event:?}");

@@ -6,6 +6,7 @@ mod guest;
 pub mod network;
 pub mod qemu;
 
+pub use guest::UNDERSTOOD;
 pub use network::cidr::Cidr;
 pub use qemu::QemuCompute;
 
@@ -61,6 +62,20 @@ pub struct MachineSpec {
 }
 
 impl MachineSpec {
+    /// Its disks are files: it needs no NBD server.
+    pub fn is_on_files(&self) -> bool {
+        !self.disks.is_empty() && self.disks.iter().all(|disk| disk.file.is_some())
+    }
+
+    /// The same machine with these files as its disks, in their order.
+    pub fn on_files(&self, files: &[DiskFile]) -> Self {
+        let mut spec = self.clone();
+        for (disk, file) in spec.disks.iter_mut().zip(files) {
+            disk.file = Some(file.clone());
+        }
+        spec
+    }
+
     /// Hardware address of a NIC by its place.
     pub fn mac(&self, place: usize) -> String {
         match self.nics.get(place).and_then(|nic| nic.mac.clone()) {
@@ -78,6 +93,51 @@ pub struct DiskAttachment {
     pub socket: PathBuf,
     /// NBD export name.
     pub export: String,
+    /// The machine was hydrated: this file is its disk from then on, and the export is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<DiskFile>,
+}
+
+/// A disk as a file of the host, which nothing but the hypervisor reads or writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskFile {
+    /// Absolute.
+    pub path: PathBuf,
+    pub format: DiskFormat,
+    /// As the guest sees it.
+    pub size_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DiskFormat {
+    #[default]
+    Raw,
+    Qcow2,
+}
+
+impl DiskFormat {
+    /// The driver's name, and the ending of a file's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// How far the copies of a machine's disks are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MirrorStatus {
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    /// Every copy holds what was written up to now, and is written to with the disk.
+    pub ready: bool,
+    /// Why a copy failed, in the hypervisor's words. The machine runs on.
+    pub failed: Option<String>,
+    /// The hypervisor knows of no copy of every disk: none was begun, or the machine has stopped since.
+    pub absent: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,6 +345,11 @@ pub trait Compute: Send + Sync {
     fn configure_guest(&self, _: &MachineSpec) -> Option<String> {
         None
     }
+    /// Of a machine that is stopped, with its disks offered: takes back what `configure_guest` changed, before it goes home, or,
+    /// `home` false, does it again. In words; None: nothing was changed.
+    fn readdress_guest(&self, _: &MachineSpec, _home: bool) -> Option<String> {
+        None
+    }
     /// Starts it, or finds it running.
     fn start(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError>;
     fn stop(&self, spec: &MachineSpec, how: Stop) -> Result<(), TargetError>;
@@ -299,4 +364,28 @@ pub trait Compute: Send + Sync {
     }
     /// A PNG of the screen.
     fn screenshot(&self, spec: &MachineSpec) -> Result<Vec<u8>, TargetError>;
+
+    /// Copies the disks to these files, one per disk, while the machine runs on; one that is stopped is brought up without
+    /// letting it run. Files that are there already are written over. Does nothing where the copies are under way.
+    fn mirror(&self, _: &MachineSpec, _: &[DiskFile]) -> Result<(), TargetError> {
+        Err(TargetError::Refused(
+            "this hypervisor does not copy disks".to_owned(),
+        ))
+    }
+    fn mirror_status(&self, _: &MachineSpec) -> Result<MirrorStatus, TargetError> {
+        Ok(MirrorStatus {
+            absent: true,
+            ..MirrorStatus::default()
+        })
+    }
+    /// Holds the machine, lets the copies take what is still on its way, and puts them in the place of its disks. On return
+    /// both hold the same, durably, and the machine is held until [`mirror_end`](Self::mirror_end). The copies are ready.
+    fn mirror_pivot(&self, spec: &MachineSpec) -> Result<(), TargetError> {
+        Err(TargetError::Refused(format!("{} has no copies", spec.name)))
+    }
+    /// Lets go of the disks that are no longer used, or of the copies, and lets the machine run on. Back on the disks of
+    /// before where `keep` is false, also when it was moved already. The files stay. Nothing happens to one that is stopped.
+    fn mirror_end(&self, _: &MachineSpec, _keep: bool) -> Result<(), TargetError> {
+        Ok(())
+    }
 }

@@ -1,15 +1,16 @@
 //! Replicated items: how a machine becomes one and ceases to be one, and the journal in which recovery keeps them.
 //!
 //! [`Vault::enable`] and [`Vault::disable`] only decide and write down; the configuration server's reconciler carries the
-//! jobs out and records each step. An item that is recorded as `Unprotected` is gone.
+//! jobs out and records each step. An item that is recorded as `Unprotected` is gone, unless its points are kept or its
+//! machine stays at the target: see [`Item::outlives_protection`].
 use super::jobs::{job, open_jobs_of, put_job};
 use super::machines::{machine, unknown_machine};
 use super::policies::{POLICY, policy_row, usable};
 use super::{Policy, Vault, VaultError, events, id_column, json_column, vault_id, word};
 use crate::block::{DiskId, MachineId};
 use crate::recovery::{
-    ActiveLocation, Item, Job, JobId, JobKind, JobState, Journal, JournalError, Operation, ProtectionState,
-    Refusal, TargetSettings, Task, TaskState, TestFailoverState, admission,
+    ActiveLocation, Item, Job, JobId, JobKind, JobState, Journal, JournalError, KeepPoints, Operation,
+    ProtectionState, Refusal, TargetSettings, Task, TaskState, TestFailoverState, admission,
 };
 use crate::rt::now_unix_nanos;
 use crate::target::{DiskBus, Network, Nic};
@@ -25,6 +26,8 @@ pub const TASK_START_REPLICATION: &str = "StartReplication";
 pub const TASK_STOP_REPLICATION: &str = "StopReplication";
 /// Task of DisableReplication: the replica and its recovery points are removed.
 pub const TASK_REMOVE_REPLICA: &str = "RemoveReplica";
+/// Task of DisableReplication in its place: the points stay.
+pub const TASK_KEEP_POINTS: &str = "KeepPoints";
 
 /// Suffix of a machine's name at the target.
 const TARGET_SUFFIX: &str = "-asr";
@@ -123,7 +126,7 @@ pub(super) fn put_item(transaction: &Transaction<'_>, item: &Item) -> Result<(),
             "UPDATE machines SET generation = max(generation, ?2) WHERE id = ?1",
             params![machine, item.generation],
         )?;
-        if item.protection == ProtectionState::Unprotected {
+        if item.protection == ProtectionState::Unprotected && !item.outlives_protection() {
             transaction.execute("DELETE FROM items WHERE machine = ?1", [&machine])?;
             return Ok(());
         }
@@ -388,6 +391,8 @@ pub fn scenario(kind: JobKind) -> &'static str {
         JobKind::Resynchronize => "Resynchronize",
         JobKind::ChangeDisks => "Change disks",
         JobKind::CreateRecoveryPoint => "Create recovery point",
+        JobKind::Hydrate => "Hydrate",
+        JobKind::CompleteMigration => "Complete migration",
     }
 }
 
@@ -449,7 +454,21 @@ impl Vault {
             let row = machine(transaction, id)?.ok_or_else(|| unknown_machine(id))?;
             let name = &row.name;
             let known = item(transaction, id)?;
+            let kept = known
+                .as_ref()
+                .is_some_and(|known| known.item.outlives_protection() && !known.item.is_migrated());
             match &known {
+                Some(known) if known.item.is_migrated() => {
+                    return Err(VaultError::refused(
+                        "Migrated",
+                        format!("{name} was migrated: it runs as {} at the target", known.item.target.name),
+                        "its migration was completed, and this source is fenced for good",
+                        format!(
+                            "protect the machine at the target by an agent of its own; to use this source for something else: lifeboat machine remove {name}, then join it again"
+                        ),
+                    ));
+                }
+                Some(_) if kept => refuse_open_job(transaction, id, name)?,
                 Some(known) if known.item.protection != ProtectionState::EnablingFailed => {
                     return Err(VaultError::refused(
                         "AlreadyReplicated",
@@ -501,7 +520,14 @@ impl Vault {
             if known.is_some() {
                 transaction.execute("DELETE FROM items WHERE machine = ?1", [id.to_string()])?;
             }
-            let ids: Vec<DiskId> = chosen.iter().map(|_| DiskId::new()).collect();
+            // Points that were kept go on as points of the same disks: the agent compares, and retention takes them over.
+            let id_of = |disk: &DiskFacts| {
+                let before = known.iter().filter(|_| kept).flat_map(|known| &known.disks);
+                let same = |old: &&ItemDisk| old.stable_id == disk.stable_id && old.size_bytes == disk.size_bytes;
+                before.into_iter().find(same).map_or_else(DiskId::new, |old| old.id)
+            };
+            let ids: Vec<DiskId> = chosen.iter().map(|disk| id_of(disk)).collect();
+            let before = known.as_ref().filter(|_| kept).map(|known| &known.item);
             let fresh = Item {
                 machine: id,
                 name: name.clone(),
@@ -514,9 +540,11 @@ impl Vault {
                 target,
                 test_failover: None,
                 failover: None,
-                last_successful_test_unix_nanos: None,
+                last_successful_test_unix_nanos: before
+                    .and_then(|before| before.last_successful_test_unix_nanos),
                 reprotect: None,
-                line: 0,
+                line: before.map_or(0, |before| before.line + 1),
+                kept_points: None,
             };
             transaction.execute(
                 "UPDATE machines SET generation = ?2 WHERE id = ?1",
@@ -562,17 +590,29 @@ impl Vault {
     /// Disables replication: the item's state and the job DisableReplication, in one transaction. An EnableReplication
     /// that has not ended is cancelled by it.
     pub fn disable(&self, id: MachineId, user: &str) -> Result<JobId, VaultError> {
-        self.disable_if(id, user, None, None)
+        self.disable_if(id, user, None, None, None)
     }
 
-    /// As [`Self::disable`]; `revision`: the one that the caller read.
+    /// As [`Self::disable`]; `revision`: the one that the caller read; `keep`: the recovery points stay. Of an item that is
+    /// not protected any more: the points that were kept are removed, and with them the item, unless it was migrated.
     pub fn disable_if(
         &self,
         id: MachineId,
         user: &str,
         revision: Option<u64>,
         restart_of: Option<JobId>,
+        keep: Option<KeepPoints>,
     ) -> Result<JobId, VaultError> {
+        let now = now_unix_nanos();
+        if keep
+            .and_then(|keep| keep.until_unix_nanos)
+            .is_some_and(|until| until <= now)
+        {
+            return Err(VaultError::Invalid {
+                field: "keepUntil",
+                rule: "after this moment".to_owned(),
+            });
+        }
         self.write(|transaction| {
             let row = item(transaction, id)?.ok_or_else(|| VaultError::NotFound {
                 what: "replicated item",
@@ -590,6 +630,14 @@ impl Vault {
             if let Some(refusal) = refuse_disable(&changed, &open) {
                 return Err(VaultError::Refused(Box::new(refusal)));
             }
+            if keep.is_some() && changed.protection == ProtectionState::Unprotected {
+                return Err(VaultError::refused(
+                    "NotProtected",
+                    format!("{name} is not protected, and its points are kept already"),
+                    "its protection was disabled before",
+                    "disable it without keeping the points: they are removed",
+                ));
+            }
             for mut job in open {
                 job.state = JobState::Cancelled;
                 job.ended_unix_nanos = Some(now_unix_nanos());
@@ -601,12 +649,41 @@ impl Vault {
                 JobKind::DisableReplication,
                 id,
                 user,
-                vec![task(TASK_STOP_REPLICATION), task(TASK_REMOVE_REPLICA)],
-                json!({}),
+                vec![
+                    task(TASK_STOP_REPLICATION),
+                    task(if keep.is_some() {
+                        TASK_KEEP_POINTS
+                    } else {
+                        TASK_REMOVE_REPLICA
+                    }),
+                ],
+                match keep {
+                    Some(keep) => json!({ "keepPoints": keep }),
+                    None => json!({}),
+                },
             );
             job.restart_of = restart_of;
             put_job(transaction, &job, &name).map_err(from_journal)?;
             Ok(job.id)
+        })
+    }
+
+    /// Items whose kept points are not to be kept any longer.
+    pub fn expired_points(&self, now: i64) -> Result<Vec<MachineId>, VaultError> {
+        self.read(|transaction| {
+            let rows: Vec<ItemRow> = transaction
+                .prepare_cached(&item_sql("WHERE items.protection = 'Unprotected'"))?
+                .query_map([], item_row)?
+                .collect::<Result<_, _>>()?;
+            let is_over = |row: &ItemRow| {
+                let until = row.item.kept_points.and_then(|kept| kept.until_unix_nanos);
+                until.is_some_and(|until| until <= now)
+            };
+            Ok(rows
+                .iter()
+                .filter(|row| is_over(row))
+                .map(|row| row.item.machine)
+                .collect())
         })
     }
 
@@ -776,8 +853,10 @@ impl Journal for Vault {
             };
             run().map_err(|error| VaultError::Database(Box::new(error)))
         });
-        if item.is_some_and(|item| item.protection == ProtectionState::Unprotected) && outcome.is_ok() {
-            self.forget_live(job.machine);
+        if let Some(item) = item.filter(|item| item.protection == ProtectionState::Unprotected)
+            && outcome.is_ok()
+        {
+            self.forget_live(job.machine, item.kept_points.is_some());
         }
         outcome.map_err(|error| match error {
             VaultError::Database(source) => match source.downcast::<JournalError>() {

@@ -19,6 +19,8 @@ pub struct Live {
     pub session_ended: String,
     /// The store has no room for this machine.
     pub store_full: Option<String>,
+    /// Why no point can be made of the machine at the target.
+    pub line_trouble: Option<String>,
     /// Newest first, a few.
     pub damage: Vec<String>,
     pub last_point: Option<PointMark>,
@@ -176,9 +178,12 @@ impl Vault {
         });
     }
 
-    pub(super) fn forget_live(&self, machine: MachineId) {
+    /// `points`: not what is known of its points.
+    pub(super) fn forget_live(&self, machine: MachineId, points: bool) {
         if let Some(live) = self.live_map().get_mut(&machine) {
             *live = Live {
+                last_good_point: live.last_good_point.take().filter(|_| points),
+                last_app_consistent: live.last_app_consistent.take().filter(|_| points),
                 heartbeat: live.heartbeat.take(),
                 since_unix_nanos: live.since_unix_nanos,
                 ..Live::default()

@@ -345,7 +345,11 @@ impl Vault {
             let row = machine(transaction, id)?.ok_or_else(|| unknown_machine(id))?;
             unchanged(transaction, id, revision)?;
             let name = &row.name;
-            if row.replicated {
+            let migrated =
+                items::item(transaction, id)?.is_some_and(|row| row.item.is_migrated() && row.item.kept_points.is_none());
+            if migrated {
+                transaction.execute("DELETE FROM items WHERE machine = ?1", [id.to_string()])?;
+            } else if row.replicated {
                 return Err(VaultError::refused(
                     "MachineReplicated",
                     format!("{name} is a replicated item"),
@@ -697,6 +701,13 @@ fn disks_registered(transaction: &Transaction<'_>, machine: MachineId) -> Result
 
 fn fenced(item: &Item) -> Option<String> {
     let away = item.source_is_fenced() && !item.is_home();
+    if item.is_migrated() {
+        return Some(format!(
+            "{} was migrated: it runs as {} at the target site for good. This machine is fenced and must not be used as \
+             {0} again.",
+            item.name, item.target.name
+        ));
+    }
     away.then(|| {
         let target = item
             .failover

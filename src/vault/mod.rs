@@ -68,7 +68,7 @@ pub use invitations::{
     Invitation, Invites, JOIN_TOKEN_LIFE, JOIN_TOKEN_LIFE_MAX, NewInvitation, REGISTRATION_KEY_LIFE,
 };
 pub use items::{
-    ItemDisk, ItemRow, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
+    ItemDisk, ItemRow, TASK_KEEP_POINTS, TASK_REGISTER_DISKS, TASK_REMOVE_REPLICA, TASK_START_REPLICATION,
     TASK_STOP_REPLICATION, default_target, scenario,
 };
 pub use jobs::{JobFilter, JobRow};
@@ -77,7 +77,9 @@ pub use machines::{
     CertificateStatus, Desired, DesiredDisk, HaltReport, Heartbeat, LiveDisk, MachineRow, Trouble,
 };
 pub use maintenance::MaintenanceWindow;
-pub use networks::{ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork};
+pub use networks::{
+    ANY_SOURCE, NetworkKind, NetworkMapping, NetworkRow, NetworkSettings, SourceNetwork, first_ipv4,
+};
 pub use on_demand::TASK_MAKE_POINT;
 pub use orders::{TASK_COMPARE_DISKS, TASK_COPY_DISKS};
 pub use plans::{PlanRow, plan_scenario};

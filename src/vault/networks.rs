@@ -185,7 +185,8 @@ fn mappings(transaction: &Transaction<'_>, vault: i64) -> Result<Vec<NetworkMapp
     Ok(rows)
 }
 
-fn first_ipv4(nic: &NicFacts) -> Option<Cidr> {
+/// Of a NIC's addresses the one that others reach it by.
+pub fn first_ipv4(nic: &NicFacts) -> Option<Cidr> {
     let of = |text: &String| text.parse::<Cidr>().ok();
     nic.addresses
         .iter()

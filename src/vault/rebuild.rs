@@ -223,6 +223,7 @@ fn insert_item(
         last_successful_test_unix_nanos: None,
         reprotect: None,
         line: 0,
+        kept_points: None,
     };
     transaction.execute(
         "UPDATE machines SET generation = max(generation, ?2) WHERE id = ?1",

@@ -4,7 +4,7 @@ use crate::recovery::disks::{Base, attached};
 use crate::recovery::error::failure;
 use crate::recovery::job::JobError;
 use crate::recovery::state::Failover;
-use crate::target::Stop;
+use crate::target::{Power, Stop};
 use std::time::Duration;
 
 /// How soon it is noticed that the receiver is done: it works for minutes.
@@ -36,8 +36,12 @@ pub fn check_receiver(context: &mut Context) -> Result<Done, Fault> {
 pub fn stop_target(context: &mut Context) -> Result<Done, Fault> {
     let machine = &failover(context)?.machine;
     let limit = context.limits.guest_shut_down;
-    context.parts.compute.stop(machine, Stop::Graceful { limit })?;
-    Ok(Done::Succeeded(format!("{} is stopped.", machine.name)))
+    let compute = &context.parts.compute;
+    compute.stop(machine, Stop::Graceful { limit })?;
+    // Part of what comes home: there it has the addresses that it left with.
+    let turned = compute.readdress_guest(machine, true);
+    let turned = turned.map(|words| format!(" {words}.")).unwrap_or_default();
+    Ok(Done::Succeeded(format!("{} is stopped.{turned}", machine.name)))
 }
 
 /// Also the undo of the step above: with its disks as it left them.
@@ -52,7 +56,15 @@ pub fn start_again(context: &mut Context) -> Result<(), JobError> {
             disks: &disks,
         },
     )?;
-    context.parts.compute.start(&failover.machine)?;
+    let compute = &context.parts.compute;
+    // One that runs has its disks in use, and was not readdressed for home.
+    let runs = compute
+        .status(&failover.machine)
+        .is_ok_and(|status| matches!(status.power, Power::Running | Power::Paused));
+    if !runs {
+        compute.readdress_guest(&failover.machine, false);
+    }
+    compute.start(&failover.machine)?;
     Ok(())
 }
 

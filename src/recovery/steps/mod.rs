@@ -4,10 +4,13 @@
 //! same as running it once. So is undoing it, also when it was never run. What a step finds out goes to the job's result,
 //! which the journal keeps with the step's end.
 mod home;
+mod hydrate;
+mod migrate;
 mod source;
 mod start;
 mod stop;
 
+pub use hydrate::check_folder;
 pub use start::millis_since;
 
 use super::disks::Disks;
@@ -18,7 +21,7 @@ use super::runner::{Limits, Parts};
 use super::state::Failover;
 use crate::block::{MachineId, PointId};
 use crate::replica::ReplicaError;
-use crate::target::{Forward, MachineSpec, TargetError};
+use crate::target::{DiskFile, Forward, MachineSpec, TargetError};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,17 @@ pub enum Step {
     FenceTarget,
     /// A machine that was to go home goes on at the target. Point of no return.
     RestartMachine,
+    CheckDestination,
+    /// QEMU copies the disks to files; the machine runs on.
+    CopyDisks,
+    /// Point of no return: the files take the place of the branches. The machine is held from here until the next step.
+    PivotDisks,
+    /// Point of no return: the machine runs on, on its files; what it lived on before becomes a last point and goes.
+    ReleaseBranches,
+    /// Point of no return: nobody's writes are taken for the item any more.
+    EndReplication,
+    /// The recovery points are removed, or kept where a person wants them.
+    RemovePoints,
 }
 
 /// Name of the step during which, and after which, the source is to be kept at rest.
@@ -120,6 +134,15 @@ pub fn plan(request: &Request, is_homecoming: bool) -> Vec<Step> {
         Request::CancelFailover => return vec![Step::DiscardMachine, Step::ReleaseSource],
         Request::Commit if is_homecoming => return vec![Step::DiscardMachine],
         Request::Commit => return vec![Step::RemoveOtherPoints],
+        Request::Hydrate { .. } => {
+            return vec![
+                Step::CheckDestination,
+                Step::CopyDisks,
+                Step::PivotDisks,
+                Step::ReleaseBranches,
+            ];
+        }
+        Request::CompleteMigration { .. } => return vec![Step::EndReplication, Step::RemovePoints],
     };
     let after: &[Step] = match request {
         Request::PlannedFailover => &[Step::ConfirmRest],
@@ -138,6 +161,8 @@ pub fn kind(request: &Request) -> JobKind {
         Request::CancelFailover => JobKind::CancelFailover,
         Request::Commit => JobKind::CommitFailover,
         Request::Failback => JobKind::Failback,
+        Request::Hydrate { .. } => JobKind::Hydrate,
+        Request::CompleteMigration { .. } => JobKind::CompleteMigration,
     }
 }
 
@@ -165,6 +190,20 @@ pub struct Parameters {
     /// The run of a recovery plan that gave the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_run: Option<JobId>,
+    /// Of a machine that is hydrated: what its disks become, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<DiskFile>,
+}
+
+impl Parameters {
+    /// The machine of the failover as it is when it was hydrated.
+    pub fn hydrated(&self) -> Option<Failover> {
+        let failover = self.failover.as_ref()?;
+        Some(Failover {
+            machine: failover.machine.on_files(&self.files),
+            ..failover.clone()
+        })
+    }
 }
 
 /// What came out so far. A job's `result`.
@@ -204,6 +243,23 @@ pub struct Outcome {
     /// The source said after the fence that it had stayed at rest since that point: nothing is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stayed_at_rest: Option<bool>,
+    /// Of the copies that hydrate a machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_since_unix_nanos: Option<i64>,
+    /// From the hold to the record that the files count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_ms: Option<u64>,
+    /// What the target got back on its disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_points: Option<usize>,
 }
 
 /// How a step ended.
@@ -254,10 +310,12 @@ pub struct Context<'a> {
     pub started_here: &'a mut bool,
     /// The job is to be cancelled, or the runner stops.
     pub interrupted: &'a dyn Fn() -> bool,
+    /// Keeps how far the step is, with what it found out so far.
+    pub tell: &'a dyn Fn(&str, &Outcome),
 }
 
 impl Step {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 32] = [
         Self::CheckTarget,
         Self::LastSync,
         Self::StopSource,
@@ -284,6 +342,12 @@ impl Step {
         Self::HandHome,
         Self::FenceTarget,
         Self::RestartMachine,
+        Self::CheckDestination,
+        Self::CopyDisks,
+        Self::PivotDisks,
+        Self::ReleaseBranches,
+        Self::EndReplication,
+        Self::RemovePoints,
     ];
 
     /// Stable: it stands in the journal.
@@ -305,6 +369,10 @@ impl Step {
                 | Self::DiscardMachine
                 | Self::FenceTarget
                 | Self::RestartMachine
+                | Self::PivotDisks
+                | Self::ReleaseBranches
+                | Self::EndReplication
+                | Self::RemovePoints
         )
     }
 
@@ -336,6 +404,12 @@ impl Step {
             Self::HandHome => home::hand_home(context),
             Self::FenceTarget => home::fence_target(context),
             Self::RestartMachine => home::restart_machine(context),
+            Self::CheckDestination => hydrate::check_destination(context),
+            Self::CopyDisks => hydrate::copy_disks(context),
+            Self::PivotDisks => hydrate::pivot_disks(context),
+            Self::ReleaseBranches => hydrate::release_branches(context),
+            Self::EndReplication => migrate::end_replication(context),
+            Self::RemovePoints => migrate::remove_points(context),
         }
     }
 
@@ -348,6 +422,8 @@ impl Step {
                 | Self::PrepareMachine
                 | Self::StopTarget
                 | Self::SealFinalPoint
+                | Self::CheckDestination
+                | Self::CopyDisks
         )
     }
 
@@ -363,6 +439,8 @@ impl Step {
                 None => Ok(()),
             },
             Self::StopTarget => home::start_again(context),
+            Self::CheckDestination => hydrate::remove_files(context),
+            Self::CopyDisks => hydrate::end_copies(context),
             _ => Ok(()),
         }
     }

@@ -404,6 +404,7 @@ fn with_context<T>(
         active: None,
         is_homecoming: false,
         plan_run: None,
+        files: Vec::new(),
     };
     call(&mut steps::Context {
         parts,
@@ -416,6 +417,7 @@ fn with_context<T>(
         outcome,
         started_here: &mut false,
         interrupted: &|| false,
+        tell: &|_, _| (),
     })
 }
 

@@ -2,7 +2,9 @@
 //! can be cut off at any record, and a hypervisor that fails where it is told to; its machines really read their disks.
 mod crashes;
 mod faults;
+mod hydrate;
 mod lifecycle;
+mod line;
 mod qemu;
 mod stories;
 
@@ -54,6 +56,7 @@ pub fn item() -> Item {
         last_successful_test_unix_nanos: None,
         reprotect: None,
         line: 0,
+        kept_points: None,
     }
 }
 
@@ -348,6 +351,9 @@ pub enum Verb {
     Stop,
     Destroy,
     Status,
+    Mirror,
+    Pivot,
+    MirrorEnd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,6 +372,15 @@ struct Machines {
     known: HashMap<String, (MachineSpec, bool, Vec<u8>)>,
     troubles: HashMap<Verb, Trouble>,
     calls: Vec<Verb>,
+    copies: HashMap<String, Copies>,
+}
+
+/// Copies under way of a machine of the table.
+struct Copies {
+    files: Vec<DiskFile>,
+    pivoted: bool,
+    /// It was brought up for them.
+    held: bool,
 }
 
 /// A hypervisor whose machines are entries in a table. As with the real one, they outlive the runner.
@@ -418,8 +433,16 @@ impl Fake {
         self.lock().known[name].2.clone()
     }
 
+    /// Its power goes, and with it the copies of its disks.
     pub fn kill(&self, name: &str) {
-        self.lock().known.get_mut(name).unwrap().1 = false;
+        let mut machines = self.lock();
+        machines.known.get_mut(name).unwrap().1 = false;
+        machines.copies.remove(name);
+    }
+
+    /// The disks that a machine uses.
+    pub fn disks_of(&self, name: &str) -> Vec<DiskAttachment> {
+        self.lock().known[name].0.disks.clone()
     }
 
     fn enter(&self, verb: Verb) -> Result<MutexGuard<'_, Machines>, TargetError> {
@@ -466,13 +489,18 @@ impl Compute for Fake {
         let mut machines = self.enter(Verb::Start)?;
         let dies = machines.troubles.get(&Verb::Start) == Some(&Trouble::Dies);
         let machine = machines.known.get_mut(&spec.name).expect("prepared");
-        assert_eq!(&machine.0, spec);
+        if !spec.is_on_files() {
+            assert_eq!(&machine.0, spec);
+        }
         if !machine.1 {
             // Boots: reads the first block of every disk.
             machine.2 = spec
                 .disks
                 .iter()
-                .map(|disk| Client::connect(disk).read(0, BLOCK_BYTES)[0])
+                .map(|disk| match &disk.file {
+                    Some(file) => std::fs::read(&file.path).unwrap()[0],
+                    None => Client::connect(disk).read(0, BLOCK_BYTES)[0],
+                })
                 .collect();
             machine.1 = !dies;
             std::fs::write(spec.folder.join("serial.log"), "booted").unwrap();
@@ -515,6 +543,67 @@ impl Compute for Fake {
 
     fn serial_log(&self, spec: &MachineSpec) -> PathBuf {
         spec.folder.join("serial.log")
+    }
+
+    fn mirror(&self, spec: &MachineSpec, files: &[DiskFile]) -> Result<(), TargetError> {
+        let mut machines = self.enter(Verb::Mirror)?;
+        if machines.copies.contains_key(&spec.name) {
+            return Ok(());
+        }
+        let machine = machines.known.get_mut(&spec.name).expect("prepared");
+        let held = !machine.1;
+        machine.1 = true;
+        for (disk, file) in spec.disks.iter().zip(files) {
+            let bytes = Client::connect(disk).read(0, DISK_BYTES as usize);
+            std::fs::write(&file.path, bytes).unwrap();
+        }
+        machines.copies.insert(
+            spec.name.clone(),
+            Copies {
+                files: files.to_vec(),
+                pivoted: false,
+                held,
+            },
+        );
+        Ok(())
+    }
+
+    fn mirror_status(&self, spec: &MachineSpec) -> Result<MirrorStatus, TargetError> {
+        let machines = self.lock();
+        let copies = machines.copies.get(&spec.name).filter(|copies| !copies.pivoted);
+        Ok(MirrorStatus {
+            done_bytes: DISK_BYTES,
+            total_bytes: DISK_BYTES,
+            ready: copies.is_some(),
+            failed: None,
+            absent: copies.is_none(),
+        })
+    }
+
+    fn mirror_pivot(&self, spec: &MachineSpec) -> Result<(), TargetError> {
+        let mut machines = self.enter(Verb::Pivot)?;
+        let copies = machines.copies.get_mut(&spec.name);
+        let copies = copies.ok_or_else(|| TargetError::Refused("there are no copies".into()))?;
+        // What was written since goes along.
+        for (disk, file) in spec.disks.iter().zip(&copies.files).filter(|_| !copies.pivoted) {
+            let bytes = Client::connect(disk).read(0, DISK_BYTES as usize);
+            std::fs::write(&file.path, bytes).unwrap();
+        }
+        copies.pivoted = true;
+        Ok(())
+    }
+
+    fn mirror_end(&self, spec: &MachineSpec, keep: bool) -> Result<(), TargetError> {
+        let mut machines = self.enter(Verb::MirrorEnd)?;
+        if let Some(copies) = machines.copies.remove(&spec.name) {
+            let machine = machines.known.get_mut(&spec.name).unwrap();
+            machine.1 &= !copies.held;
+            if keep {
+                assert!(copies.pivoted);
+                machine.0 = machine.0.on_files(&copies.files);
+            }
+        }
+        Ok(())
     }
 
     fn screenshot(&self, spec: &MachineSpec) -> Result<Vec<u8>, TargetError> {
@@ -764,6 +853,21 @@ impl Bed {
         let folder = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
+        Self::made_in(folder, item, fault)
+    }
+
+    /// In a process that is to die: beneath a folder that outlives it, which gets `key` besides.
+    pub fn dying(folder: &Path) -> Self {
+        let mut folder = tempfile::Builder::new().prefix("bed").tempdir_in(folder).unwrap();
+        folder.disable_cleanup(true);
+        let bed = Self::made_in(folder, item(), Fault::Kill);
+        bed.key.save(&bed.folder.path().join("key")).unwrap();
+        bed.seal(1, Consistency::AppConsistent);
+        bed.seal(2, Consistency::CrashConsistent);
+        bed
+    }
+
+    fn made_in(folder: tempfile::TempDir, item: Item, fault: Fault) -> Self {
         let key = VaultKey::generate();
         let storage = Storage::failing_after(i64::MAX, fault);
         let root = folder.path().join("store");

@@ -144,7 +144,11 @@ fn a_failed_over_machine_is_committed_and_its_death_shows() {
     // Nothing else is disturbed by it.
     assert_eq!(
         allowed(&bed),
-        [Operation::TestFailover, Operation::ReverseReplicate]
+        [
+            Operation::TestFailover,
+            Operation::ReverseReplicate,
+            Operation::Hydrate
+        ]
     );
 }
 
@@ -167,4 +171,159 @@ fn a_machine_that_qemu_refuses_leaves_nothing_and_can_be_tried_again() {
     let job = bed.runner().submit(bed.machine, failover(), "tester").unwrap();
     let job = bed.runner().wait(job, PATIENCE).unwrap();
     assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+}
+
+fn hydrate(folder: &Path, format: DiskFormat) -> Request {
+    Request::Hydrate {
+        folder: folder.to_owned(),
+        format,
+    }
+}
+
+/// A committed machine at the target that writes.
+fn away() -> Bed {
+    let bed = bed();
+    let job = bed.runner().submit(bed.machine, failover(), "tester").unwrap();
+    let job = bed.runner().wait(job, PATIENCE).unwrap();
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+    wait_for(&bed, false, |log| log.contains("from a point"));
+    assert_eq!(bed.run(Request::Commit).state, JobState::Succeeded);
+    goes_on(&bed, false);
+    bed
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+fn has_stopped(bed: &Bed) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let status = bed.runner().machine_status(bed.machine, false).unwrap().unwrap();
+        if status.power == Power::Stopped {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{status:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The first sectors of the guest's disk say where it came from.
+fn starts_from_its_files(bed: &Bed) {
+    let before = serial(bed, false).matches("from a point").count();
+    let status = bed.runner().start_machine(bed.machine, false).unwrap();
+    assert_eq!(status.power, Power::Running, "{status:?}");
+    wait_for(bed, false, |log| log.matches("from a point").count() > before);
+    goes_on(bed, false);
+}
+
+#[test]
+fn a_machine_that_writes_is_hydrated_and_needs_no_server_any_more() {
+    for format in [DiskFormat::Raw, DiskFormat::Qcow2] {
+        let (mut bed, folder) = (away(), tempfile::tempdir().unwrap());
+        let pid = is_running(&bed, false);
+        let job = bed
+            .runner()
+            .submit(bed.machine, hydrate(folder.path(), format), "tester")
+            .unwrap();
+        let job = bed.runner().wait(job, PATIENCE).unwrap();
+        assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+        let result = outcome(&job);
+        eprintln!("{format:?}: held for {:?} ms", result.held_ms);
+        assert!(result.held_ms.is_some_and(|held| held < 60_000), "{result:?}");
+        assert_eq!(is_running(&bed, false), pid, "the same process goes on");
+        goes_on(&bed, false);
+        let machine = bed.item().failover.unwrap().machine;
+        let file = machine.disks[0].file.clone().unwrap();
+        assert_eq!(file.path.extension().unwrap(), format.name());
+        // Without any server it writes on, to the file.
+        bed.runner().shut_down();
+        let log = bed.runner().serial_log(bed.machine, false).unwrap();
+        let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
+        let (before, deadline) = (lines(), Instant::now() + PATIENCE);
+        while lines() <= before + 3 {
+            assert!(Instant::now() < deadline, "it stands still without a server");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bed.restart();
+        kill(pid);
+        has_stopped(&bed);
+        starts_from_its_files(&bed);
+        QemuCompute::new().destroy(&machine).unwrap();
+    }
+}
+
+#[test]
+fn a_copy_under_way_outlives_the_server_and_a_stopped_machine_is_hydrated_too() {
+    let (mut bed, folder) = (away(), tempfile::tempdir().unwrap());
+    let pid = is_running(&bed, false);
+    // The server dies with the first record behind the copy's begin: the copy is QEMU's, and goes on.
+    let order = hydrate(folder.path(), DiskFormat::Raw);
+    bed.journal.cut(4, Cut::Before);
+    let job = bed.runner().submit(bed.machine, order, "tester").unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !bed.journal.is_dead() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let resumed = bed.restart();
+    assert_eq!((resumed.machines, resumed.jobs), (1, 1), "{resumed:?}");
+    let job = bed.runner().wait(job, PATIENCE).unwrap();
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+    assert_eq!(is_running(&bed, false), pid);
+    goes_on(&bed, false);
+    let machine = bed.item().failover.unwrap().machine;
+    QemuCompute::new().destroy(&machine).unwrap();
+
+    let (bed, folder) = (away(), tempfile::tempdir().unwrap());
+    kill(is_running(&bed, false));
+    has_stopped(&bed);
+    let order = hydrate(folder.path(), DiskFormat::Qcow2);
+    let job = bed.runner().submit(bed.machine, order, "tester").unwrap();
+    let job = bed.runner().wait(job, PATIENCE).unwrap();
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+    let status = bed.runner().machine_status(bed.machine, false).unwrap().unwrap();
+    assert_eq!(status.power, Power::Stopped, "{job:?}");
+    starts_from_its_files(&bed);
+    let machine = bed.item().failover.unwrap().machine;
+    QemuCompute::new().destroy(&machine).unwrap();
+}
+
+/// A pivot that fails when one disk is moved already: both go back, and the guest notices nothing but a pause.
+#[test]
+fn a_pivot_is_taken_back_while_the_machine_is_held() {
+    let (bed, folder) = (away(), tempfile::tempdir().unwrap());
+    let pid = is_running(&bed, false);
+    let machine = bed.item().failover.unwrap().machine;
+    let compute = QemuCompute::new();
+    let file = DiskFile {
+        path: folder.path().join("disk0.raw"),
+        format: DiskFormat::Raw,
+        size_bytes: DISK_BYTES,
+    };
+    std::fs::File::create(&file.path)
+        .unwrap()
+        .set_len(DISK_BYTES)
+        .unwrap();
+    for keeps in [false, false, true] {
+        for _ in 0..2 {
+            compute.mirror(&machine, std::slice::from_ref(&file)).unwrap();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while !compute.mirror_status(&machine).unwrap().ready {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for _ in 0..2 {
+            compute.mirror_pivot(&machine).unwrap();
+        }
+        assert_eq!(compute.status(&machine).unwrap().power, Power::Paused);
+        for _ in 0..2 {
+            compute.mirror_end(&machine, keeps).unwrap();
+        }
+        assert_eq!(is_running(&bed, false), pid);
+        goes_on(&bed, false);
+        assert!(compute.mirror_status(&machine).unwrap().absent);
+    }
 }

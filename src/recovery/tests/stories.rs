@@ -157,7 +157,11 @@ fn an_unplanned_failover_fences_the_source_and_its_commit_ends_the_choice() {
     assert_eq!(bed.refused(Request::Commit), "AlreadyCommitted");
     assert_eq!(
         allowed(&bed),
-        [Operation::TestFailover, Operation::ReverseReplicate]
+        [
+            Operation::TestFailover,
+            Operation::ReverseReplicate,
+            Operation::Hydrate
+        ]
     );
 }
 

@@ -3,7 +3,7 @@
 //! QEMU works in the machine's folder and names its own files without a path, so the length of the path does not matter.
 //! The guest gets nothing of the host's file system: its disks are NBD exports, its network a descriptor or user networking.
 use super::record::{MONITOR_SOCKET, SERIAL, VARIABLES, VNC_SOCKET};
-use crate::target::{DiskBus, Forward, MachineSpec};
+use crate::target::{DiskBus, DiskFile, Forward, MachineSpec};
 use serde_json::json;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -47,6 +47,8 @@ pub(super) enum NicPlan {
 pub(super) struct Plan<'a> {
     pub accelerator: Accelerator,
     pub sandbox: bool,
+    /// It is brought up, but does not run.
+    pub held: bool,
     /// The code of the UEFI firmware; none: BIOS.
     pub firmware: Option<&'a Path>,
     pub nics: &'a [NicPlan],
@@ -137,6 +139,9 @@ pub(super) fn build(spec: &MachineSpec, plan: &Plan) -> Vec<OsString> {
         add("-device", format!("{model},netdev=net{index},mac={mac},romfile="));
     }
     args.extend(switch.map(OsString::from));
+    if plan.held {
+        args.push("-S".into());
+    }
     args
 }
 
@@ -145,13 +150,16 @@ fn disks(spec: &MachineSpec, add: &mut impl FnMut(&str, String)) {
         add("-device", "virtio-scsi-pci,id=scsi".into());
     }
     for (index, disk) in spec.disks.iter().enumerate() {
-        let node = json!({
+        let node = match &disk.file {
+            Some(file) => file_node(file, &format!("disk{index}")),
+            None => json!({
             "driver": "nbd", "node-name": format!("disk{index}"),
             "server": { "type": "unix", "path": disk.socket }, "export": disk.export,
             "reconnect-delay": RECONNECT_SECONDS,
             // Flushes reach the server; discards too. The server's answer is what the guest gets.
             "cache": { "direct": false, "no-flush": false }, "discard": "unmap",
-        });
+            }),
+        };
         add("-blockdev", node.to_string());
         let boot = index + 1;
         let common = format!("drive=disk{index},id=device{index},bootindex={boot},write-cache=on");
@@ -173,6 +181,15 @@ fn disks(spec: &MachineSpec, add: &mut impl FnMut(&str, String)) {
         };
         add("-device", device);
     }
+}
+
+/// A disk that is a file. What is discarded or written as zeros makes it smaller.
+pub(super) fn file_node(file: &DiskFile, name: &str) -> serde_json::Value {
+    json!({
+        "driver": file.format.name(), "node-name": name, "discard": "unmap", "detect-zeroes": "unmap",
+        "file": { "driver": "file", "node-name": format!("{name}-file"), "filename": file.path, "discard": "unmap",
+                  "cache": { "direct": false, "no-flush": false } },
+    })
 }
 
 /// The same machine has the same address at every start. Locally administered.

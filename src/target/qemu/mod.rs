@@ -4,6 +4,7 @@
 //! may end, be killed or be upgraded: the machine runs on, waits for its disks at the same NBD sockets, and the next server finds it by
 //! its folder. A crash at any instant leaves a folder that `start` and `destroy` can work with.
 mod command_line;
+mod mirror;
 mod png;
 mod process;
 mod qmp;
@@ -14,7 +15,9 @@ pub use command_line::Accelerator;
 pub(super) use command_line::made_up_mac;
 
 use super::network::{IsolatedNetwork, Seat, Seats, tap_on_host_bridge};
-use super::{Compute, Forward, MachineSpec, MachineStatus, Network, Power, Stop, TargetError};
+use super::{
+    Compute, DiskFile, Forward, MachineSpec, MachineStatus, MirrorStatus, Network, Power, Stop, TargetError,
+};
 use crate::wire::facts::Firmware;
 use command_line::{NicPlan, Plan};
 use process::Process;
@@ -157,6 +160,14 @@ fn validate(spec: &MachineSpec) -> Result<(), TargetError> {
                 "the disk's socket {path} is no absolute path of at most {SOCKET_PATH_MAX} bytes"
             )));
         }
+        if let Some(file) = &disk.file
+            && (!file.path.is_absolute() || file.path.to_str().is_none())
+        {
+            return Err(refused(format!(
+                "the disk's file {} is no absolute path",
+                file.path.display()
+            )));
+        }
     }
     for nic in &spec.nics {
         if let Some(mac) = nic.mac.as_ref().filter(|mac| !command_line::is_mac(mac)) {
@@ -262,6 +273,7 @@ fn plan_nics(spec: &MachineSpec, forwards: &[Forward]) -> Result<(Vec<NicPlan>, 
 struct Attempt {
     accelerator: Accelerator,
     sandbox: bool,
+    held: bool,
     notes: Vec<String>,
     forwards: Vec<Forward>,
 }
@@ -368,6 +380,7 @@ impl QemuCompute {
         let plan = Plan {
             accelerator: attempt.accelerator,
             sandbox: attempt.sandbox,
+            held: attempt.held,
             firmware,
             nics: &nics,
         };
@@ -383,7 +396,16 @@ impl QemuCompute {
         save(folder, record::RUN, &run)?;
         let inherited: Vec<RawFd> = taps.iter().map(AsRawFd::as_raw_fd).collect();
         let _ = std::fs::remove_file(folder.join(record::MONITOR_SOCKET));
-        process::spawn(folder, program, &args, lock, &inherited).map_err(io_error("start", program))?;
+        let files = spec.disks.iter().filter_map(|disk| disk.file.as_ref());
+        process::spawn(
+            folder,
+            program,
+            &args,
+            lock,
+            &inherited,
+            mirror::file_bytes_max(files),
+        )
+        .map_err(io_error("start", program))?;
         let died = |detail: &str| TargetError::DidNotStart {
             machine: spec.name.clone(),
             detail: match process::last_words(folder) {
@@ -447,6 +469,67 @@ impl QemuCompute {
         (Power::Paused, why.to_owned())
     }
 
+    /// `held`: one that does not run is brought up but does not run yet, and one that waits goes on waiting.
+    fn bring_up(
+        &self,
+        machine: &Arc<Machine>,
+        spec: &MachineSpec,
+        held: bool,
+    ) -> Result<MachineStatus, TargetError> {
+        let program = program()?;
+        // Also again: a restart of the host took the networks away.
+        Self::prepare_folder(spec)?;
+        let Some(folder_lock) = Self::lock_or_running(spec)? else {
+            if !held && Self::power(machine, spec).0 == Power::Paused {
+                let _ = Self::ask(machine, spec, "cont", json!({}), MONITOR_MAX);
+            }
+            return Self::status_of(machine, spec);
+        };
+        serial::put_aside(&spec.folder, SERIAL_BYTES_MAX).map_err(io_error("put aside", &spec.folder))?;
+        let before: Option<Run> = load(&spec.folder, record::RUN);
+        let before = before.map(|run| run.forwards).unwrap_or_default();
+        let ports = |before| choose_ports(spec, before).map_err(io_error("choose a port for", &spec.folder));
+        let (accelerator, notes) = match (self.accelerator, kvm()) {
+            (Some(fixed), _) => (fixed, Vec::new()),
+            (None, Ok(())) => (Accelerator::Kvm, Vec::new()),
+            (None, Err(why)) => (Accelerator::Tcg, vec![why]),
+        };
+        let mut attempt = Attempt {
+            accelerator,
+            sandbox: true,
+            held,
+            notes,
+            forwards: ports(&before)?,
+        };
+        let mut tries = 0;
+        loop {
+            let detail = match Self::launch(machine, spec, &program, &folder_lock, &attempt) {
+                Ok(()) => return Self::status_of(machine, spec),
+                Err(TargetError::DidNotStart { detail, .. }) => detail,
+                Err(error) => return Err(error),
+            };
+            if detail.contains("host forwarding") && tries < PORT_TRIES {
+                // Somebody took a port between our choice and QEMU's start.
+                tries += 1;
+                attempt.forwards = ports(&[])?;
+            } else if detail.contains("sandbox") && attempt.sandbox {
+                attempt.sandbox = false;
+                attempt
+                    .notes
+                    .push("this QEMU cannot confine itself (no seccomp)".to_owned());
+            } else if attempt.accelerator == Accelerator::Kvm && self.accelerator.is_none() {
+                attempt.accelerator = Accelerator::Tcg;
+                let first = detail.lines().next().unwrap_or_default();
+                attempt.notes.push(format!("with KVM it did not start: {first}"));
+            } else {
+                return Err(TargetError::DidNotStart {
+                    machine: spec.name.clone(),
+                    detail,
+                });
+            }
+        }
+    }
+
     fn status_of(machine: &Arc<Machine>, spec: &MachineSpec) -> Result<MachineStatus, TargetError> {
         let mut status = MachineStatus {
             power: Power::Absent,
@@ -502,60 +585,14 @@ impl Compute for QemuCompute {
         super::guest::configure(spec)
     }
 
+    fn readdress_guest(&self, spec: &MachineSpec, home: bool) -> Option<String> {
+        super::guest::readdress(spec, home)
+    }
+
     fn start(&self, spec: &MachineSpec) -> Result<MachineStatus, TargetError> {
-        let program = program()?;
         let machine = self.machine(spec);
         let _order = lock(&machine.order);
-        // Also again: a restart of the host took the networks away.
-        Self::prepare_folder(spec)?;
-        let Some(folder_lock) = Self::lock_or_running(spec)? else {
-            if Self::power(&machine, spec).0 == Power::Paused {
-                let _ = Self::ask(&machine, spec, "cont", json!({}), MONITOR_MAX);
-            }
-            return Self::status_of(&machine, spec);
-        };
-        serial::put_aside(&spec.folder, SERIAL_BYTES_MAX).map_err(io_error("put aside", &spec.folder))?;
-        let before: Option<Run> = load(&spec.folder, record::RUN);
-        let before = before.map(|run| run.forwards).unwrap_or_default();
-        let ports = |before| choose_ports(spec, before).map_err(io_error("choose a port for", &spec.folder));
-        let (accelerator, notes) = match (self.accelerator, kvm()) {
-            (Some(fixed), _) => (fixed, Vec::new()),
-            (None, Ok(())) => (Accelerator::Kvm, Vec::new()),
-            (None, Err(why)) => (Accelerator::Tcg, vec![why]),
-        };
-        let mut attempt = Attempt {
-            accelerator,
-            sandbox: true,
-            notes,
-            forwards: ports(&before)?,
-        };
-        let mut tries = 0;
-        loop {
-            let detail = match Self::launch(&machine, spec, &program, &folder_lock, &attempt) {
-                Ok(()) => return Self::status_of(&machine, spec),
-                Err(TargetError::DidNotStart { detail, .. }) => detail,
-                Err(error) => return Err(error),
-            };
-            if detail.contains("host forwarding") && tries < PORT_TRIES {
-                // Somebody took a port between our choice and QEMU's start.
-                tries += 1;
-                attempt.forwards = ports(&[])?;
-            } else if detail.contains("sandbox") && attempt.sandbox {
-                attempt.sandbox = false;
-                attempt
-                    .notes
-                    .push("this QEMU cannot confine itself (no seccomp)".to_owned());
-            } else if attempt.accelerator == Accelerator::Kvm && self.accelerator.is_none() {
-                attempt.accelerator = Accelerator::Tcg;
-                let first = detail.lines().next().unwrap_or_default();
-                attempt.notes.push(format!("with KVM it did not start: {first}"));
-            } else {
-                return Err(TargetError::DidNotStart {
-                    machine: spec.name.clone(),
-                    detail,
-                });
-            }
-        }
+        self.bring_up(&machine, spec, false)
     }
 
     fn stop(&self, spec: &MachineSpec, how: Stop) -> Result<(), TargetError> {
@@ -675,6 +712,22 @@ impl Compute for QemuCompute {
             return Ok(bytes);
         }
         png::from_ppm(&bytes).ok_or_else(|| no_answer("its picture is neither PNG nor PPM".to_owned()))
+    }
+
+    fn mirror(&self, spec: &MachineSpec, files: &[DiskFile]) -> Result<(), TargetError> {
+        self.begin_copies(spec, files)
+    }
+
+    fn mirror_status(&self, spec: &MachineSpec) -> Result<MirrorStatus, TargetError> {
+        self.copies(spec)
+    }
+
+    fn mirror_pivot(&self, spec: &MachineSpec) -> Result<(), TargetError> {
+        self.pivot(spec)
+    }
+
+    fn mirror_end(&self, spec: &MachineSpec, keep: bool) -> Result<(), TargetError> {
+        self.end_copies(spec, keep)
     }
 }
 

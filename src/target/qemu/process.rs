@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Largest file that QEMU may write: its serial log. A guest that floods its serial port must not fill the host's disk.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 64 << 20;
 
 pub(super) struct Process {
     pub pid: u32,
@@ -92,6 +92,19 @@ impl Process {
         self.ended_within(Duration::from_secs(30))
     }
 
+    /// Lets it write files of at least this size.
+    pub fn raise_file_limit(&self, bytes: u64) -> io::Result<()> {
+        use rustix::process::{Resource, Rlimit, prlimit};
+        let pid = Pid::from_raw(self.pid as i32);
+        let unlimited = Rlimit {
+            current: Some(bytes),
+            maximum: None,
+        };
+        // Who it is was checked, and it holds its number for as long as it is not reaped.
+        prlimit(pid, Resource::Fsize, unlimited)?;
+        Ok(())
+    }
+
     pub fn handle(&self) -> &OwnedFd {
         &self.handle
     }
@@ -133,6 +146,7 @@ pub(super) fn spawn(
     args: &[OsString],
     lock: &File,
     inherited: &[RawFd],
+    file_bytes_max: u64,
 ) -> io::Result<()> {
     let create = |name: &str| {
         File::options()
@@ -175,8 +189,9 @@ pub(super) fn spawn(
         // SAFETY: no pointers; a disposition to ignore outlives exec. Past the limit QEMU's write fails, and it goes on.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         let limit = libc::rlimit {
-            rlim_cur: FILE_BYTES_MAX,
-            rlim_max: FILE_BYTES_MAX,
+            rlim_cur: file_bytes_max,
+            // Raised by its owner when its disks become files.
+            rlim_max: libc::RLIM_INFINITY,
         };
         // SAFETY: reads the struct that it is given.
         if unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) } == -1 {

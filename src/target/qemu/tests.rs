@@ -12,6 +12,7 @@ fn spec(folder: &Path) -> MachineSpec {
         disks: vec![DiskAttachment {
             socket: folder.join("nbd.sock"),
             export: "disk".into(),
+            file: None,
         }],
         nics: Vec::new(),
     }

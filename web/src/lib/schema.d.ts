@@ -1066,7 +1066,10 @@ export interface paths {
         get: operations["showReplicatedItem"];
         put?: never;
         post?: never;
-        /** Disables replication of a machine: its replica and all its recovery points are removed. */
+        /**
+         * Disables replication of a machine: its replica and all its recovery points are removed, unless they are kept. Of a machine
+         *     that is not protected any more the points that were kept are removed.
+         */
         delete: operations["disableReplicatedItem"];
         options?: never;
         head?: never;
@@ -1130,6 +1133,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/complete-migration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ends the replication of a hydrated machine: it stays at the target, its source is fenced for good, its recovery points are
+         *     removed or kept.
+         */
+        post: operations["completeMigration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/vaults/{vault}/replicated-items/{item}/disks": {
         parameters: {
             query?: never;
@@ -1178,10 +1201,30 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A dry run: the machine that a failover would start now, its networks, and how it comes by its addresses. Changes nothing. */
+        /** A dry run: the machine that a failover or a failback would start now, its networks, and how it comes by its addresses. Changes nothing. */
         get: operations["preview"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/hydrate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes the disks of a machine that stays at the target files of the target, while it runs on. From then on it needs neither
+         *     its replica nor this server, and no recovery points are made of it any more. Cancelled or failed, it runs on as before.
+         */
+        post: operations["hydrate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1365,6 +1408,23 @@ export interface paths {
         get: operations["serialLog"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vaults/{vault}/replicated-items/{item}/target-machine/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Starts the machine of a failover again that has stopped, with its disks as it left them; nothing happens to one that runs. */
+        post: operations["startMachine"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1968,6 +2028,15 @@ export interface components {
             /** @description What was seen; kept with the job. */
             notes?: string;
         };
+        CompleteMigrationRequest: {
+            /**
+             * Format: int32
+             * @description For how many days; default: until they are removed by hand.
+             */
+            keepDays?: number | null;
+            /** @description The recovery points stay: they can be tested and restored from. */
+            keepPoints?: boolean;
+        };
         CreateGroupRequest: {
             /**
              * Format: int32
@@ -2079,6 +2148,17 @@ export interface components {
         };
         /** @enum {string} */
         DiskBusView: "virtioBlk" | "virtioScsi" | "ahci";
+        /** @description A disk of a hydrated machine. */
+        DiskFileView: {
+            /** @description raw, qcow2 */
+            format: string;
+            /** @description On the server's host. */
+            path: string;
+            /** Format: int64 */
+            sizeBytes: number;
+        };
+        /** @enum {string} */
+        DiskFormatView: "raw" | "qcow2";
         EnableRequest: {
             /** @description Also while an alarm of the process server is critical. */
             acceptCriticalServer?: boolean;
@@ -2109,7 +2189,7 @@ export interface components {
         FailoverPreview: {
             /** Format: int32 */
             cpus: number;
-            /** @description Name at the target. */
+            /** @description Name at the target; of a failback, the machine's own. */
             machineName: string;
             /** Format: int64 */
             memoryBytes: number;
@@ -2118,6 +2198,8 @@ export interface components {
         /** @enum {string} */
         FailoverType: "test" | "planned" | "unplanned";
         FailoverView: {
+            /** @description Of a machine that was hydrated: its disks. Empty: it reads them from the replica. */
+            files: components["schemas"]["DiskFileView"][];
             job: string;
             /** @description Name at the target. */
             machineName: string;
@@ -2155,6 +2237,14 @@ export interface components {
         Healthz: {
             status: string;
             version: string;
+        };
+        HydrateRequest: {
+            /**
+             * @description Full path of a folder on the server's host, outside of the server's data folder. The machine gets a folder of its own
+             *     in it.
+             */
+            folder: string;
+            format?: components["schemas"]["DiskFormatView"];
         };
         Invitation: {
             createdAt: components["schemas"]["Time"];
@@ -2227,7 +2317,7 @@ export interface components {
             /**
              * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
              *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
-             *     Resynchronize, ChangeDisks
+             *     Resynchronize, ChangeDisks, CreateRecoveryPoint, Hydrate, CompleteMigration
              */
             kind: string;
             machine: components["schemas"]["Named"];
@@ -2262,6 +2352,17 @@ export interface components {
         Joining: {
             caPem: string;
             passphrase: string;
+        };
+        /** @description Recovery points of a machine that is not protected any more. */
+        KeptPointsView: {
+            count: number;
+            since: components["schemas"]["Time"];
+            /**
+             * Format: int64
+             * @description What the store gets back when they are removed.
+             */
+            storedBytes: number;
+            until?: components["schemas"]["Time"] | null;
         };
         LoginAnswer: {
             /** @description Nothing but the change of the password is allowed before it. */
@@ -2452,7 +2553,7 @@ export interface components {
             mac?: string | null;
             /** @description As the source names it; null: it has no such NIC. */
             name?: string | null;
-            /** @description isolated, user, isolatedUser, bridge */
+            /** @description isolated, user, isolatedUser, bridge; of a failback: source */
             networkKind: string;
             networkName?: string | null;
         };
@@ -2596,7 +2697,7 @@ export interface components {
                 /**
                  * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
                  *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
-                 *     Resynchronize, ChangeDisks
+                 *     Resynchronize, ChangeDisks, CreateRecoveryPoint, Hydrate, CompleteMigration
                  */
                 kind: string;
                 machine: components["schemas"]["Named"];
@@ -2836,10 +2937,13 @@ export interface components {
                 healthErrors: components["schemas"]["HealthErrorView"][];
                 /** @description Of the machine. */
                 id: string;
+                keptPoints?: components["schemas"]["KeptPointsView"] | null;
                 lastHeartbeatAt?: components["schemas"]["Time"] | null;
                 lastRecoveryPoint?: components["schemas"]["PointRef"] | null;
                 lastSuccessfulTestFailoverAt?: components["schemas"]["Time"] | null;
                 latestAppConsistentPoint?: components["schemas"]["PointRef"] | null;
+                /** @description It stays at the target for good, and its source is fenced for good. */
+                migrated: boolean;
                 name: string;
                 /**
                  * Format: int64
@@ -3374,10 +3478,13 @@ export interface components {
             healthErrors: components["schemas"]["HealthErrorView"][];
             /** @description Of the machine. */
             id: string;
+            keptPoints?: components["schemas"]["KeptPointsView"] | null;
             lastHeartbeatAt?: components["schemas"]["Time"] | null;
             lastRecoveryPoint?: components["schemas"]["PointRef"] | null;
             lastSuccessfulTestFailoverAt?: components["schemas"]["Time"] | null;
             latestAppConsistentPoint?: components["schemas"]["PointRef"] | null;
+            /** @description It stays at the target for good, and its source is fenced for good. */
+            migrated: boolean;
             name: string;
             /**
              * Format: int64
@@ -4464,7 +4571,7 @@ export interface operations {
                 /**
                  * @description EnableReplication, DisableReplication, TestFailover, TestFailoverCleanup, PlannedFailover, UnplannedFailover,
                  *     ChangeRecoveryPoint, CommitFailover, CancelFailover, Reprotect, Failback,
-                 *     Resynchronize, ChangeDisks
+                 *     Resynchronize, ChangeDisks, CreateRecoveryPoint, Hydrate, CompleteMigration
                  */
                 kind?: string;
                 /** @description Who asked for it. */
@@ -6609,7 +6716,12 @@ export interface operations {
     };
     disableReplicatedItem: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The recovery points stay: they can be tested and restored from, and are removed by disabling once more. */
+                keepPoints?: boolean;
+                /** @description For how many days; default: until they are removed by hand. */
+                keepDays?: number;
+            };
             header?: {
                 /** @description ETag of the item: refused when it was changed since */
                 "If-Match"?: string | null;
@@ -6753,6 +6865,46 @@ export interface operations {
             };
         };
     };
+    completeMigration: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CompleteMigrationRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     setDisks: {
         parameters: {
             query?: never;
@@ -6830,8 +6982,10 @@ export interface operations {
     preview: {
         parameters: {
             query?: {
-                /** @description Of a test failover. */
+                /** @description Of a test failover; the same as that operation. */
                 test?: boolean;
+                /** @description Default: UnplannedFailover. */
+                operation?: "TestFailover" | "PlannedFailover" | "UnplannedFailover" | "Failback";
             };
             header?: never;
             path: {
@@ -6848,6 +7002,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FailoverPreview"];
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    hydrate: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HydrateRequest"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
                 };
             };
             /** @description An error, with what to do about it */
@@ -7247,6 +7441,42 @@ export interface operations {
                 };
                 content: {
                     "text/plain": string;
+                };
+            };
+            /** @description An error, with what to do about it */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    startMachine: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description An order that is sent again under the same key gets the first answer and is not carried out again */
+                "Idempotency-Key"?: string;
+                /** @description ETag of the item: refused when it was changed since */
+                "If-Match"?: string;
+            };
+            path: {
+                vault: string;
+                item: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TargetMachine"];
                 };
             };
             /** @description An error, with what to do about it */
