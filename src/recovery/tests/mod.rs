@@ -813,8 +813,12 @@ pub struct Bed {
 }
 
 impl Drop for Bed {
-    /// Machines of a test that failed do not outlive it.
+    /// Threads that would write into the folder while it is removed end first. Machines of a test that failed do not
+    /// outlive it.
     fn drop(&mut self) {
+        if let Some(runner) = self.runner.take() {
+            runner.shut_down();
+        }
         if self.qemu {
             let compute = QemuCompute::new();
             for job in self.journal.kept().jobs.values() {
