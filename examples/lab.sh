@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # A whole site on this computer: installs what is missing (and says what), builds, and runs `lifeboat lab`.
 #   ./examples/lab.sh                 two machines under replication, until Ctrl-C
-#   ./examples/lab.sh --tour          the lifecycle, unattended, every ledger judged
+#   ./examples/lab.sh --tour          the lifecycle of three machines, unattended, every ledger judged
 #   ./examples/lab.sh --tour --json   the same; measured figures as JSON on standard output
+#   ./examples/lab.sh --tour plan     all of them by a recovery plan, to the target and home
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 . "$here/examples/install.sh"

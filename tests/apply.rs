@@ -172,6 +172,15 @@ fn groups_and_plans_are_as_their_file_says() {
         )
     );
     assert_eq!(plan["groups"][0]["after"][0]["status"], 204);
+    let told = ok(&server, &["plan", "show", "site"]);
+    for line in [
+        "before  delay: settle (5 s)",
+        "after   probe: answers (http 80 /health of web1; status 204; up to 300 s)",
+        "after   manual: look (Is it whole?; only at test)",
+        "on failure     script: tell (tell.sh \"two words\" \"\"; up to 300 s; only recoveryToPrimary)",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
     let (again, left) = apply(TOGETHER, &[]);
     assert_eq!(again, Vec::<String>::new());
     assert!(

@@ -36,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 const COPIES_COUNTED_FROM: u32 = 1;
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Between two looks for a disk that is gone or has another size.
+const DISK_LOOK: Duration = Duration::from_secs(2);
 /// Between two looks at a fenced machine.
 const STILL_LOOK: Duration = Duration::from_secs(5);
 /// A machine at rest is thawed by the server's word, or by the end of the agent; this is for when nobody ever says it.
@@ -166,6 +168,8 @@ enum Stopped {
     Orders,
     /// Tried again after a while.
     Failed,
+    /// A disk is not what it was; looked for again soon.
+    NoDisk,
 }
 
 impl Replication {
@@ -217,6 +221,8 @@ impl Replication {
             let began = Instant::now();
             match self.protect(&orders) {
                 Stopped::Orders => backoff = BACKOFF_MIN,
+                // No server is asked for it.
+                Stopped::NoDisk => self.book.wait_for_change(&orders, Instant::now() + DISK_LOOK),
                 Stopped::Failed => {
                     if began.elapsed() > BACKOFF_MAX {
                         backoff = BACKOFF_MIN;
@@ -250,7 +256,7 @@ impl Replication {
 
     fn protect(&mut self, orders: &Orders) -> Stopped {
         let Some(mut disks) = self.open(orders) else {
-            return Stopped::Failed;
+            return Stopped::NoDisk;
         };
         let resync = orders.resync_request;
         if self.kept.resynchronized() != resync || self.kept.line() != orders.line {
@@ -317,7 +323,8 @@ impl Replication {
                         disk.size_bytes()
                     ),
                     "the disk was resized or replaced",
-                    "disable replication of the machine and enable it again",
+                    "name the machine's disks again on the server (lifeboat machine set-disks): it is copied as it is now; until then no \
+                     recovery point is made, and those there are stay what they are",
                 ),
                 Some((device, Err(error))) => self.disk_failed(&error, &device.display().to_string()),
                 None => self.board.trouble(
@@ -325,7 +332,7 @@ impl Replication {
                     true,
                     format!("protected disk {stable_id} is not there"),
                     "it was removed, or its device is gone",
-                    "attach it again; replication goes on by itself",
+                    "attach it again, and replication goes on by itself; or protect the machine without it (lifeboat machine set-disks)",
                 ),
             }
             live.insert(*id, state);

@@ -20,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 const CALL_LIMIT: Duration = Duration::from_secs(15);
-/// The inventory is taken anew this often: disks and addresses come and go.
+/// The inventory is taken anew this often, and when a disk came, went or changed its size.
 const INVENTORY_PERIOD: Duration = Duration::from_secs(300);
 /// Until the server says otherwise.
 const PERIOD: Duration = Duration::from_secs(5);
 /// More than this is worth a person's attention; points are stamped by the server's clock in any case.
 const SKEW_WARNING: Duration = Duration::from_secs(60);
+
+type Glance = Vec<(PathBuf, u64, String)>;
 
 pub(super) struct Heart {
     identity: watch::Sender<Identity>,
@@ -34,7 +36,7 @@ pub(super) struct Heart {
     board: Board,
     counters: Arc<ShipCounters>,
     channel: Option<Channel>,
-    inventory_sent: Option<(std::time::Instant, String)>,
+    inventory_sent: Option<(std::time::Instant, Glance)>,
     updates: Option<Updates>,
     quiesce: Quiesce,
 }
@@ -145,7 +147,7 @@ impl Heart {
 
     async fn call(&mut self) -> Result<HeartbeatReply, ShipError> {
         let channel = self.channel()?;
-        let inventory = self.inventory().await;
+        let (glance, inventory) = self.inventory().await;
         let status = self.board.now();
         let sent_at = now_unix_nanos();
         let request = HeartbeatRequest {
@@ -166,8 +168,8 @@ impl Heart {
             .await
             .map_err(|status| of_status(&status))?
             .into_inner();
-        if let Some(text) = inventory {
-            self.inventory_sent = Some((std::time::Instant::now(), text));
+        if inventory.is_some() {
+            self.inventory_sent = Some((std::time::Instant::now(), glance));
         }
         if reply.want_inventory {
             self.inventory_sent = None;
@@ -205,20 +207,25 @@ impl Heart {
         Ok(channel)
     }
 
-    /// The inventory in JSON when the server is to get it: when it asked, or it is another one.
-    async fn inventory(&self) -> Option<String> {
-        if let Some((sent, _)) = &self.inventory_sent
-            && sent.elapsed() < INVENTORY_PERIOD
-        {
-            return None;
-        }
+    /// The inventory in JSON when the server is to get it: when it asked, the last one is old, or the disks are others.
+    async fn inventory(&self) -> (Glance, Option<String>) {
         let (only, quiesce) = (self.identity.borrow().disks.clone(), self.quiesce.clone());
-        let text = tokio::task::spawn_blocking(move || {
+        let known = match &self.inventory_sent {
+            Some((sent, glance)) if sent.elapsed() < INVENTORY_PERIOD => Some(glance.clone()),
+            _ => None,
+        };
+        let looked = tokio::task::spawn_blocking(move || {
+            // Before the inventory: what changes while it is taken shows in the next glance.
+            let glance = inventory::glance(&only);
+            if known.is_some_and(|known| known == glance) {
+                return (glance, None);
+            }
             let mut inventory = inventory::take(&only);
             inventory.checks = doctor::checks(&inventory, &only, &quiesce);
-            serde_json::to_string(&inventory).ok()
+            let text = serde_json::to_string(&inventory).ok();
+            (glance, text)
         });
-        text.await.ok().flatten()
+        looked.await.unwrap_or_default()
     }
 
     fn skew(&self, offset_nanos: i64) {

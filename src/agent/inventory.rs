@@ -36,6 +36,26 @@ pub fn take(only: &[PathBuf]) -> Inventory {
     }
 }
 
+/// Which disks there are and how large each is: cheap enough to look often, so that a disk that comes, goes or grows is told of
+/// soon. Two glances that differ call for another [`take`].
+pub fn glance(only: &[PathBuf]) -> Vec<(PathBuf, u64, String)> {
+    let devices = if only.is_empty() { found() } else { only.to_vec() };
+    let look = |device: PathBuf| match std::fs::metadata(&device) {
+        Ok(meta) if meta.file_type().is_block_device() => {
+            let sys = sys_folder(meta.rdev());
+            let text = |name: &str| line(sys.join(name)).unwrap_or_default();
+            (
+                device,
+                meta.rdev(),
+                format!("{} {}", text("size"), text("diskseq")),
+            )
+        }
+        Ok(meta) => (device, meta.ino(), meta.len().to_string()),
+        Err(_) => (device, 0, String::new()),
+    };
+    devices.into_iter().map(look).collect()
+}
+
 fn line(path: impl AsRef<Path>) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let text = text.trim();

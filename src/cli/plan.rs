@@ -428,29 +428,53 @@ fn validate(client: &mut Client, remote: &Remote, name: &str, path: &str) -> Res
     Ok(())
 }
 
+/// All of an action in one line: what it does, with what, and when it is left out.
 fn words_of(action: &Value) -> String {
     let mut words = format!("{}: {}", text(action, "kind"), text(action, "name"));
-    let detail = match action["kind"].as_str() {
-        Some("script") => text(action, "script"),
-        Some("command") => format!(
-            "{} in the network of {}",
-            text(action, "script"),
-            text(action, "machine")
-        ),
-        Some("probe") if action["port"].is_null() => {
-            format!("{} of {}", text(action, "protocol"), text(action, "machine"))
-        }
-        Some("probe") => format!(
-            "{} {} of {}",
-            text(action, "protocol"),
-            text(action, "port"),
-            text(action, "machine")
-        ),
+    let strings = |field: &str| -> Vec<String> {
+        let list = action[field].as_array().into_iter().flatten();
+        list.filter_map(|entry| entry.as_str().map(str::to_owned))
+            .collect()
+    };
+    // As one would type it, so that an empty one or one with a blank is seen.
+    let quoted = |argument: &String| match argument
+        .chars()
+        .all(|c| c.is_alphanumeric() || "-_./:=".contains(c))
+    {
+        true if !argument.is_empty() => argument.clone(),
+        _ => format!("{argument:?}"),
+    };
+    let mut call = vec![text(action, "script")];
+    call.extend(strings("arguments").iter().map(quoted));
+    let call = call.join(" ");
+    let mut details = vec![match action["kind"].as_str() {
+        Some("script") => call,
+        Some("command") => format!("{call} in the network of {}", text(action, "machine")),
+        Some("probe") => ["protocol", "port", "path"]
+            .iter()
+            .map(|field| text(action, field))
+            .filter(|part| !part.is_empty())
+            .chain([format!("of {}", text(action, "machine"))])
+            .collect::<Vec<_>>()
+            .join(" "),
         Some("delay") => format!("{} s", text(action, "seconds")),
         _ => text(action, "instructions"),
-    };
-    if !detail.is_empty() {
-        words += &format!(" ({detail})");
+    }];
+    if !action["status"].is_null() {
+        details.push(format!("status {}", text(action, "status")));
+    }
+    if !action["timeoutSeconds"].is_null() {
+        details.push(format!("up to {} s", text(action, "timeoutSeconds")));
+    }
+    if !strings("failoverTypes").is_empty() {
+        details.push(format!("only at {}", strings("failoverTypes").join(", ")));
+    }
+    if !strings("directions").is_empty() {
+        details.push(format!("only {}", strings("directions").join(", ")));
+    }
+    details.retain(|detail| !detail.is_empty());
+    if !details.is_empty() {
+        words += &format!(" ({})", details.join("; "));
     }
     words
 }
@@ -614,6 +638,7 @@ fn show_run(run: &Value) {
         ("state", text(run, "state")),
         ("waits for", text(run, "waitsFor")),
         ("by", text(run, "user")),
+        ("recovery point", text(run, "recoveryPoint")),
         ("RPO, the oldest point", figure(run, "rpoSeconds")),
         ("RTO, the last machine", figure(run, "rtoSeconds")),
         ("RTO, the whole plan", figure(run, "planRtoSeconds")),

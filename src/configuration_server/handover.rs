@@ -6,7 +6,7 @@ use crate::process_server::{
     Handover, NOTHING_TO_RECEIVE, ReceiveDisk, ReceiveOrder, ReceivePoint, ReceiveReport,
 };
 use crate::recovery::ActiveLocation;
-use crate::replica::{RecoveryPoint, Store};
+use crate::replica::Store;
 use crate::vault::{ItemRow, Vault};
 use crate::wire::Refused;
 use std::sync::Arc;
@@ -25,7 +25,17 @@ impl HandoverDesk {
 
     fn order_of(&self, receiver: MachineId, row: ItemRow) -> Result<ReceiveOrder, Refused> {
         let item = row.item;
-        let points = self.store.points(item.machine).map_err(|error| {
+        let last = item
+            .reprotect
+            .as_ref()
+            .and_then(|reprotect| reprotect.final_point);
+        // Asked for at every call of a receiver: thousands of points are not to be copied for each.
+        let newest = self.store.newest_point(item.machine, |point| {
+            point.consistency > Consistency::Fuzzy
+                && item.disks.iter().all(|disk| point.disks.contains(disk))
+                && last.is_none_or(|last| point.id == last)
+        });
+        let newest = newest.map_err(|error| {
             Refused::new(
                 "StoreFailed",
                 format!("the replica of {} cannot be read: {error}", item.name),
@@ -33,16 +43,7 @@ impl HandoverDesk {
                 "see `lifeboat store verify` on the server",
             )
         })?;
-        let last = item
-            .reprotect
-            .as_ref()
-            .and_then(|reprotect| reprotect.final_point);
-        let is_usable = |point: &&RecoveryPoint| {
-            point.consistency > Consistency::Fuzzy
-                && item.disks.iter().all(|disk| point.disks.contains(disk))
-                && last.is_none_or(|last| point.id == last)
-        };
-        let point = points.iter().rev().find(is_usable).map(|point| ReceivePoint {
+        let point = newest.map(|point| ReceivePoint {
             id: point.id,
             instant_unix_nanos: point.instant_unix_nanos,
         });

@@ -8,6 +8,7 @@ use super::machine::{DATA_FOLDER, MachineImage};
 use super::packages::run;
 use super::workload::Workload;
 use super::{image, ledger};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -263,7 +264,17 @@ impl SourceMachine {
         );
         unmounted
             .unwrap_or(Err(rustix::io::Errno::BUSY))
-            .map_err(|error| LabError::io("unmount", &self.mount)(error.into()))
+            .map_err(|error| LabError::io("unmount", &self.mount)(error.into()))?;
+        // A process of another mount namespace may still have its own copy of the mount, and ends by itself.
+        let free = wait_for(|| {
+            let exclusive = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+            match rustix::fs::open(&self.device, exclusive, Mode::empty()) {
+                Err(rustix::io::Errno::BUSY) => None,
+                result => Some(result.map(drop)),
+            }
+        });
+        free.unwrap_or(Err(rustix::io::Errno::BUSY))
+            .map_err(|error| LabError::io("take", &self.device)(error.into()))
     }
 
     /// Switches it on again from whatever its disk holds now; the workload is another call.

@@ -175,6 +175,13 @@ fn home(
             if receivers[index].is_none() && step(&run, name)["state"] == "InProgress" {
                 receivers[index] = Some(receive(lab, index, name)?);
             }
+            // It stays until the machine is home; without it the run would wait for ever.
+            if let Some(receiver) = &mut receivers[index]
+                && let Some(code) = receiver.ended()
+            {
+                let said = receiver.last_words();
+                return Err(broken(name, format!("the receiver ended with {code}: {said}")));
+            }
         }
         let state = run["state"].as_str().unwrap_or_default();
         let over = ["Succeeded", "Failed", "Cancelled", "Suspended"].contains(&state);

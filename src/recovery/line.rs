@@ -14,6 +14,7 @@ use crate::block::{MachineId, PointId};
 use crate::export::{BlockDevice, Branch};
 use crate::replica::{At, Image, MachineWriter, PointSpec, ReplicaError, Store};
 use crate::rt::{Fact, Report, now_unix_nanos};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub enum LineError {
     Store(#[from] ReplicaError),
     #[error("a disk branch cannot be read")]
     Branch(#[from] std::io::Error),
+    #[error("a fault inside Lifeboat")]
+    Panic,
 }
 
 /// Whose line, from which point, into which store.
@@ -169,23 +172,34 @@ fn run(spec: LineSpec, control: &Control) -> String {
             }
         };
         let began = Instant::now();
-        let made = work.seal();
+        // A machine whose line ended by a mistake of ours would run on unprotected.
+        let made = catch_unwind(AssertUnwindSafe(|| work.seal())).unwrap_or_else(|_| {
+            work.writer = None;
+            Err(LineError::Panic)
+        });
         due = began + (spec.every)();
         match &made {
             Ok(_) if full => spec.report.report(Fact::StoreHasRoom {
                 machine: spec.machine,
             }),
             Ok(_) => {}
-            Err(LineError::Store(error @ ReplicaError::Fenced { .. })) => return error.to_string(),
+            Err(LineError::Store(error @ ReplicaError::Fenced { .. })) if is_over(&spec) => {
+                return error.to_string();
+            }
             Err(error) => {
                 due = Instant::now() + AGAIN.min((spec.every)());
                 tracing::warn!(machine = %spec.machine, error = chain(error), "no recovery point was made at the target");
-                if matches!(error, LineError::Store(ReplicaError::Full { .. })) {
-                    spec.report.report(Fact::StoreFull {
-                        machine: spec.machine,
+                let machine = spec.machine;
+                spec.report.report(match error {
+                    LineError::Store(ReplicaError::Full { .. }) => Fact::StoreFull {
+                        machine,
                         message: error.to_string(),
-                    });
-                }
+                    },
+                    _ => Fact::NoPointAtTarget {
+                        machine,
+                        message: chain(error),
+                    },
+                });
             }
         }
         full = matches!(made, Err(LineError::Store(ReplicaError::Full { .. })));
@@ -194,6 +208,14 @@ fn run(spec: LineSpec, control: &Control) -> String {
         state.answer = Some(made.map_err(|error| chain(&error)));
         control.changed.notify_all();
     }
+}
+
+/// Somebody writes the machine by a newer generation, or the machine is gone. A writer of the same generation, such as one that
+/// came to nothing, is no reason to leave the machine unprotected.
+fn is_over(spec: &LineSpec) -> bool {
+    let machines = spec.store.machines();
+    let machine = machines.iter().find(|machine| machine.id == spec.machine);
+    machine.is_none_or(|machine| machine.generation > spec.generation)
 }
 
 /// A disk of the line.

@@ -454,6 +454,18 @@ impl Store {
         Ok(points.map(|point| recovery_point(machine.id, point)).collect())
     }
 
+    /// The newest point of this kind. Looks at no more of them than it must: a machine may have thousands.
+    pub fn newest_point(
+        &self,
+        machine: MachineId,
+        wanted: impl Fn(&RecoveryPoint) -> bool,
+    ) -> Result<Option<RecoveryPoint>, ReplicaError> {
+        let machine = self.machine(machine)?;
+        let state = machine.state();
+        let points = state.manifest.points.iter().rev();
+        Ok(points.map(|point| recovery_point(machine.id, point)).find(wanted))
+    }
+
     /// Instants of which every machine of the group has a point, with the least that one of these points is called.
     pub fn shared_points(&self) -> HashMap<GroupPointId, Consistency> {
         let mut found: HashMap<GroupPointId, (u32, u32, Consistency)> = HashMap::new();

@@ -17,6 +17,8 @@ pub enum Fault {
     Full,
     /// Half of the write lands, the call fails, and everything after it works: a medium that stumbles.
     Once,
+    /// Half of the write lands, and the process ends as by a kill.
+    Kill,
 }
 
 /// Room that frames leave on the file system, at most: manifests that free space, the vault's database beside the store and
@@ -75,11 +77,19 @@ impl Storage {
             return (bytes, Ok(()));
         }
         let error = match fault.1 {
+            Fault::Kill if bytes == 0 => std::process::abort(),
+            Fault::Kill => std::io::Error::other("the process ends here"),
             Fault::Crash => std::io::Error::other("the test cut the store off here"),
             Fault::Once => std::io::Error::other("the test made this write fail"),
             Fault::Full => std::io::Error::from(std::io::ErrorKind::StorageFull),
         };
         (if left == 0 { bytes / 2 } else { 0 }, Err(error))
+    }
+
+    fn end_if_killed(&self, verdict: &std::io::Result<()>) {
+        if verdict.is_err() && self.fault.as_ref().is_some_and(|fault| fault.1 == Fault::Kill) {
+            std::process::abort();
+        }
     }
 
     pub(super) fn create(&self, path: &Path, bytes: &[u8]) -> Result<File, ReplicaError> {
@@ -103,6 +113,7 @@ impl Storage {
                 .map_err(|e| ReplicaError::io("write", path, e.kind().into()))?;
         }
         let file = write().map_err(|e| ReplicaError::io("write", path, e))?;
+        self.end_if_killed(&verdict);
         verdict.map_err(|e| ReplicaError::io("write", path, e))?;
         Ok(file)
     }
@@ -120,7 +131,9 @@ impl Storage {
                 object: path.to_owned(),
             });
         }
-        file.write_all_at(&bytes[..allowed], offset)
+        let written = file.write_all_at(&bytes[..allowed], offset);
+        self.end_if_killed(&verdict);
+        written
             .and(verdict)
             .map_err(|e| ReplicaError::io("append to", path, e))
     }

@@ -27,6 +27,8 @@ pub enum Fact {
     StoreFull { machine: MachineId, message: String },
     /// There is room again.
     StoreHasRoom { machine: MachineId },
+    /// No recovery point could be made of a machine at the target; `message` says why. Over with the next point.
+    NoPointAtTarget { machine: MachineId, message: String },
     /// Retention removed points, compaction freed bytes.
     Thinned {
         machine: MachineId,

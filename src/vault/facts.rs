@@ -83,7 +83,10 @@ impl Report for Vault {
         let lasting = match &fact {
             Fact::PointSealed { consistency, .. } => *consistency > Consistency::Fuzzy,
             Fact::SessionOpened { .. } | Fact::SessionClosed { .. } | Fact::Thinned { .. } => false,
-            Fact::StoreFull { .. } | Fact::StoreHasRoom { .. } | Fact::Damaged { .. } => true,
+            Fact::StoreFull { .. }
+            | Fact::StoreHasRoom { .. }
+            | Fact::NoPointAtTarget { .. }
+            | Fact::Damaged { .. } => true,
         };
         if lasting && self.0.facts.try_send(fact).is_err() {
             tracing::warn!("facts come faster than the database takes them");
@@ -119,6 +122,8 @@ impl Vault {
                     let before = live.last_point.as_ref().map(instant);
                     let good_before = live.last_good_point.as_ref().map(instant);
                     live.freeze_micros = *freeze_micros;
+                    // It is the proof: whoever met the trouble may be gone by now.
+                    (live.store_full, live.line_trouble) = (None, None);
                     live.signs.froze(*instant_unix_nanos, *freeze_micros);
                     live.point(PointMark {
                         id: *point,
@@ -148,6 +153,9 @@ impl Vault {
                 self.with_live(*machine, |live| live.store_full = Some(message.clone()));
             }
             Fact::StoreHasRoom { machine } => self.with_live(*machine, |live| live.store_full = None),
+            Fact::NoPointAtTarget { machine, message } => {
+                self.with_live(*machine, |live| live.line_trouble = Some(message.clone()));
+            }
             Fact::Damaged { machine, message } => {
                 self.with_live(*machine, |live| live.damaged(message.clone()));
             }

@@ -83,7 +83,9 @@ fn line_errors(
         .map_or(0, |point| point.instant_unix_nanos);
     // Right after a start of the server nobody has had time to make one.
     let silent = now - last.max(live.since_unix_nanos);
-    if silent > (every * 3).max(NO_HEARTBEAT) {
+    // A store that is full is told of by itself.
+    let trouble = live.line_trouble.as_ref().filter(|_| live.store_full.is_none());
+    if silent > (every * 3).max(NO_HEARTBEAT) || trouble.is_some() {
         add(
             "NoPointAtTarget",
             "Replication",
@@ -94,8 +96,9 @@ fn line_errors(
             },
             "What the machine writes at the target is not protected",
             format!(
-                "no recovery point was made of {name} at the target for {}",
-                age(silent)
+                "no recovery point was made of {name} at the target for {}{}",
+                age(silent),
+                trouble.map_or(String::new(), |why| format!(": {why}"))
             ),
             "the replica store is full or damaged, or the machine's disks cannot be read",
             "see the server's log; make room in the store".to_owned(),

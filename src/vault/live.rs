@@ -19,6 +19,8 @@ pub struct Live {
     pub session_ended: String,
     /// The store has no room for this machine.
     pub store_full: Option<String>,
+    /// Why no point can be made of the machine at the target.
+    pub line_trouble: Option<String>,
     /// Newest first, a few.
     pub damage: Vec<String>,
     pub last_point: Option<PointMark>,

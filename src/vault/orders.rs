@@ -13,12 +13,29 @@ use crate::block::{DiskId, MachineId};
 use crate::recovery::{ActiveLocation, Item, Job, JobId, JobKind, JobState, Journal, JournalError};
 use crate::rt::now_unix_nanos;
 use rusqlite::{Transaction, params};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::HashMap;
 
 /// Task of Resynchronize: over when the agent says so.
 pub const TASK_COMPARE_DISKS: &str = "CompareDisks";
 /// Task of ChangeDisks: over when a good point holds all disks.
 pub const TASK_COPY_DISKS: &str = "CopyDisks";
+
+/// A disk that is taken in anew, as it was.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Replaced {
+    id: DiskId,
+    stable_id: String,
+    size_bytes: u64,
+    /// In the order of the machine's disks.
+    position: i64,
+}
+
+fn replaced_by(job: &Job) -> Vec<Replaced> {
+    serde_json::from_value(job.parameters["replaced"].clone()).unwrap_or_default()
+}
 
 fn found(transaction: &Transaction<'_>, id: MachineId) -> Result<ItemRow, VaultError> {
     item(transaction, id)?.ok_or_else(|| VaultError::NotFound {
@@ -142,9 +159,18 @@ impl Vault {
                     "keep it among the disks",
                 ));
             }
+            // A disk of another size is another disk to the replica. Named again it is taken in anew, and counts as it was until a
+            // point holds it as it is.
+            let has_grown = |disk: &super::ItemDisk| {
+                let now = inventory.disks.iter().find(|now| now.stable_id == disk.stable_id);
+                now.is_some_and(|now| now.size_bytes != 0 && now.size_bytes != disk.size_bytes)
+            };
             let mut include = Vec::new();
             for stable_id in wanted {
-                if known.iter().any(|disk| disk.stable_id == *stable_id) {
+                if known
+                    .iter()
+                    .any(|disk| disk.stable_id == *stable_id && !has_grown(disk))
+                {
                     continue;
                 }
                 let disk = choose_disk(&name, &inventory, stable_id)?;
@@ -161,7 +187,31 @@ impl Vault {
                     format!("see them: lifeboat machine show {name}"),
                 ));
             }
+            let (mut replaced, mut places): (Vec<Replaced>, _) = (Vec::new(), HashMap::new());
+            for disk in known.iter().filter(|disk| is_wanted(&disk.stable_id) && has_grown(disk)) {
+                let position: i64 = transaction.query_row(
+                    "SELECT position FROM disks WHERE id = ?1",
+                    [disk.id.to_string()],
+                    |row| row.get(0),
+                )?;
+                places.insert(disk.stable_id.clone(), position);
+                transaction.execute("DELETE FROM disks WHERE id = ?1", [disk.id.to_string()])?;
+                // One that is in no point yet has nothing to come back to.
+                if changed.disks.contains(&disk.id) {
+                    replaced.push(Replaced {
+                        id: disk.id,
+                        stable_id: disk.stable_id.clone(),
+                        size_bytes: disk.size_bytes,
+                        position,
+                    });
+                }
+            }
             for mut job in open.into_iter().filter(|job| job.kind == JobKind::ChangeDisks) {
+                replaced.extend(
+                    replaced_by(&job)
+                        .into_iter()
+                        .filter(|disk| is_wanted(&disk.stable_id)),
+                );
                 job.state = JobState::Cancelled;
                 job.ended_unix_nanos = Some(now_unix_nanos());
                 put_job(transaction, &job, &name).map_err(from_journal)?;
@@ -173,12 +223,13 @@ impl Vault {
             for disk in &include {
                 transaction.execute(
                     "INSERT INTO disks (id, machine, position, stable_id, size_bytes)
-                     SELECT ?1, ?2, ifnull(max(position), -1) + 1, ?3, ?4 FROM disks WHERE machine = ?2",
+                     SELECT ?1, ?2, ifnull(?5, ifnull(max(position), -1) + 1), ?3, ?4 FROM disks WHERE machine = ?2",
                     params![
                         DiskId::new().to_string(),
                         id.to_string(),
                         disk.stable_id,
-                        disk.size_bytes
+                        disk.size_bytes,
+                        places.get(&disk.stable_id),
                     ],
                 )?;
             }
@@ -194,6 +245,7 @@ impl Vault {
                     "disks": wanted,
                     "include": include.iter().map(|disk| &disk.stable_id).collect::<Vec<_>>(),
                     "exclude": exclude.iter().map(|disk| &disk.stable_id).collect::<Vec<_>>(),
+                    "replaced": replaced,
                 }),
             );
             job.restart_of = restart_of;
@@ -202,7 +254,8 @@ impl Vault {
         })
     }
 
-    /// Records a ChangeDisks job that has come to nothing; disks that are in no point of the item are no longer wanted.
+    /// Records a ChangeDisks job that has come to nothing; disks that are in no point of the item are no longer wanted, and those
+    /// that they were to replace are what they were.
     pub fn abandon_disks(&self, job: &Job) -> Result<(), JournalError> {
         self.write(|transaction| {
             let row = found(transaction, job.machine)?;
@@ -210,6 +263,23 @@ impl Vault {
                 if !row.item.disks.contains(&disk.id) {
                     transaction.execute("DELETE FROM disks WHERE id = ?1", [disk.id.to_string()])?;
                 }
+            }
+            let known = disks_of(transaction, job.machine)?;
+            for disk in replaced_by(job) {
+                let counts = row.item.disks.contains(&disk.id);
+                if !counts || known.iter().any(|known| known.id == disk.id) {
+                    continue;
+                }
+                transaction.execute(
+                    "INSERT INTO disks (id, machine, position, stable_id, size_bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![
+                        disk.id.to_string(),
+                        job.machine.to_string(),
+                        disk.position,
+                        disk.stable_id,
+                        disk.size_bytes
+                    ],
+                )?;
             }
             put_job(transaction, job, &row.item.name).map_err(from_journal)
         })?;

@@ -452,6 +452,31 @@ fn a_machine_at_the_target_is_watched_there_and_its_fenced_source_too() {
     // The agent at the source may be gone: nobody waits for it.
     assert!(codes(&live, 30).is_empty());
     assert_eq!(codes(&live, 3600), ["NoPointAtTarget"]);
+    // Said at once, with its cause; over with the next point, whoever met the trouble. So is a full store.
+    let message = || "cannot append to layer 7".to_owned();
+    for fact in [
+        Fact::NoPointAtTarget {
+            machine: id,
+            message: message(),
+        },
+        Fact::StoreFull {
+            machine: id,
+            message: message(),
+        },
+    ] {
+        let code = if matches!(fact, Fact::StoreFull { .. }) {
+            "StoreFull"
+        } else {
+            "NoPointAtTarget"
+        };
+        vault.report(fact);
+        let told = replication_health(&row, &vault.live(id), live.since_unix_nanos);
+        assert_eq!(told.errors.len(), 1);
+        assert_eq!(told.errors[0].code, code);
+        assert!(told.errors[0].message.contains("layer 7"), "{:?}", told.errors[0]);
+        vault.report(sealed(id, now_unix_nanos(), Consistency::CrashConsistent));
+        assert_eq!(codes(&vault.live(id), 0), [""; 0]);
+    }
     let trouble = super::Trouble {
         code: "SplitBrain".to_owned(),
         severity: "Critical".to_owned(),

@@ -14,8 +14,8 @@ const TIMEOUT_SECONDS: u32 = 300;
 #[serde(deny_unknown_fields)]
 pub(super) struct GroupEntry {
     pub(super) name: String,
-    #[serde(default)]
-    members: Vec<String>,
+    /// Left out: they stay as they are.
+    members: Option<Vec<String>>,
     share_seconds: Option<u32>,
     app_consistent_seconds: Option<u32>,
 }
@@ -253,7 +253,12 @@ impl Changes<'_> {
             let path = self
                 .remote
                 .path(&format!("/replication-groups/{}", segment(name)));
-            let members: Vec<String> = entry.members.iter().map(|name| names.canonical(name)).collect();
+            let members: Vec<String> = entry
+                .members
+                .iter()
+                .flatten()
+                .map(|name| names.canonical(name))
+                .collect();
             let Some((there, etag)) = known(&mut self.client, &path)? else {
                 let mut body = json!({ "name": name, "members": members });
                 for (field, value) in entry.values() {
@@ -286,7 +291,10 @@ impl Changes<'_> {
                 let body = json!({ "machine": machine });
                 self.add(what, Method::POST, format!("{path}/members"), body, None);
             }
-            for machine in held.iter().filter(|machine| !members.contains(machine)) {
+            for machine in held
+                .iter()
+                .filter(|machine| entry.members.is_some() && !members.contains(machine))
+            {
                 self.left.push(format!(
                     "{machine} stays in the replication group {name}; to take it out: lifeboat group remove {name} {machine}"
                 ));

@@ -28,33 +28,39 @@ impl Bed {
             Duration::from_secs(1),
         );
         let machine = vault.enrol(DEFAULT_VAULT, "web1", "key-web1", "0.1.0").unwrap();
-        let disk = |name: &str, boot| DiskFacts {
-            stable_id: format!("serial:{name}"),
-            size_bytes: 1 << 20,
-            boot,
-            ..DiskFacts::default()
-        };
-        let heartbeat = Heartbeat {
-            at_unix_nanos: now_unix_nanos(),
-            inventory: Some(Inventory {
-                disks: vec![disk("boot", true), disk("data", false)],
-                ..Inventory::default()
-            }),
-            ..Heartbeat::default()
-        };
-        vault.heartbeat(machine, heartbeat).unwrap();
         let reconciler = Reconciler {
             vault,
             store,
             sessions,
             roster,
         };
-        Self {
+        let bed = Self {
             _folder: folder,
             storage,
             reconciler,
             machine,
-        }
+        };
+        bed.beat(1 << 20);
+        bed
+    }
+
+    /// The agent tells of its disks.
+    fn beat(&self, boot_bytes: u64) {
+        let disk = |name: &str, boot, size_bytes| DiskFacts {
+            stable_id: format!("serial:{name}"),
+            size_bytes,
+            boot,
+            ..DiskFacts::default()
+        };
+        let heartbeat = Heartbeat {
+            at_unix_nanos: now_unix_nanos(),
+            inventory: Some(Inventory {
+                disks: vec![disk("boot", true, boot_bytes), disk("data", false, 1 << 20)],
+                ..Inventory::default()
+            }),
+            ..Heartbeat::default()
+        };
+        self.reconciler.vault.heartbeat(self.machine, heartbeat).unwrap();
     }
 
     fn enable(&self, disks: Option<Vec<String>>) -> Job {
@@ -147,17 +153,69 @@ fn enabling_fails_at_any_write_of_the_store_is_said_and_ordered_again() {
     assert!(failures >= 4, "{failures}");
 }
 
-#[test]
-fn a_disk_that_the_store_does_not_take_is_said_and_included_again() {
-    let bed = Bed::new();
-    bed.enable(Some(vec!["serial:boot".to_owned()]));
+/// As the reconciler leaves it when the first point is there.
+fn protect(bed: &Bed) {
     let vault = &bed.reconciler.vault;
-    // As the reconciler leaves it when the first point is there.
     let mut item = Journal::item(vault, bed.machine).unwrap();
     item.protection = ProtectionState::Protected;
     let mut enabling = vault.open_jobs().unwrap().remove(0);
     end(&mut enabling, JobState::Succeeded);
     vault.record(&enabling, Some(&item)).unwrap();
+}
+
+#[test]
+fn a_disk_that_grew_is_taken_in_anew_or_stays_what_it_was() {
+    let bed = Bed::new();
+    bed.enable(None);
+    protect(&bed);
+    let vault = &bed.reconciler.vault;
+    let both = ["serial:boot".to_owned(), "serial:data".to_owned()];
+    let order = || vault.set_disks(bed.machine, &both, None, "admin", None);
+    assert!(order().is_err(), "nothing to change");
+    // The boot disk grows.
+    bed.beat(2 << 20);
+    let before = vault.item_row(bed.machine).unwrap();
+    bed.storage.fail_after(0);
+    let job = bed.carried_out(order().unwrap());
+    assert_said(&job, "grow");
+    let row = vault.item_row(bed.machine).unwrap();
+    assert_eq!(row.disks, before.disks, "as if nothing had been asked");
+    assert_eq!(row.item.disks, before.item.disks);
+    // Ordered again; and once more while the first order is not over.
+    for _ in 0..2 {
+        let job = bed.carried_out(order().unwrap_or_else(|_| vault.open_jobs().unwrap()[0].id));
+        assert_eq!(job.state, JobState::InProgress, "{job:#?}");
+    }
+    let row = vault.item_row(bed.machine).unwrap();
+    assert_eq!(
+        (row.disks[0].stable_id.as_str(), row.disks[0].size_bytes),
+        ("serial:boot", 2 << 20)
+    );
+    assert_ne!(row.disks[0].id, before.disks[0].id);
+    assert_eq!(row.disks[1], before.disks[1]);
+    assert_eq!(
+        row.item.disks, before.item.disks,
+        "until a point holds it as it is"
+    );
+    // It grows again before that, then a disaster: what there was can be started from.
+    bed.beat(3 << 20);
+    order().unwrap();
+    let mut item = Journal::item(vault, bed.machine).unwrap();
+    item.protection = ProtectionState::UnplannedFailoverCompleting;
+    let job = vault.open_jobs().unwrap().remove(0);
+    vault.record(&job, Some(&item)).unwrap();
+    let job = bed.carried_out(job.id);
+    assert_eq!(job.error.unwrap().code, "ReplicationEnded");
+    let row = vault.item_row(bed.machine).unwrap();
+    assert_eq!((row.disks, row.item.disks), (before.disks, before.item.disks));
+}
+
+#[test]
+fn a_disk_that_the_store_does_not_take_is_said_and_included_again() {
+    let bed = Bed::new();
+    bed.enable(Some(vec!["serial:boot".to_owned()]));
+    let vault = &bed.reconciler.vault;
+    protect(&bed);
     let both = ["serial:boot".to_owned(), "serial:data".to_owned()];
     let order = || vault.set_disks(bed.machine, &both, None, "admin", None).unwrap();
     bed.storage.fail_after(0);

@@ -687,11 +687,12 @@ fn ended(run: &PlanRun, step: &mut RunStep, job: &Job, now: i64) {
     let ended = job.ended_unix_nanos.unwrap_or(now);
     match job.state {
         JobState::Succeeded => {
-            if let Some(instant) = outcome.point_instant_unix_nanos {
-                step.figures.point_instant_unix_nanos = Some(instant);
-                step.figures.rpo_seconds = Some(seconds((run.created_unix_nanos - instant).max(0)));
-            }
+            // Of a cleanup or a commit the age of the point says nothing.
             if run.operation.kind().is_some() {
+                if let Some(instant) = outcome.point_instant_unix_nanos {
+                    step.figures.point_instant_unix_nanos = Some(instant);
+                    step.figures.rpo_seconds = Some(seconds((run.created_unix_nanos - instant).max(0)));
+                }
                 step.figures.rto_seconds = Some(seconds((ended - run.created_unix_nanos).max(0)));
             }
             step.end(StepState::Succeeded, "", ended);

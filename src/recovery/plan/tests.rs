@@ -532,6 +532,7 @@ fn groups_follow_each_other_machines_of_one_start_at_once_and_the_cleanup_leaves
     let cleaned = bed.run(PlanOperation::TestFailoverCleanup);
     assert_eq!(cleaned.state, JobState::Succeeded, "{cleaned:#?}");
     assert_eq!(cleaned.steps.last().unwrap().name(), "db1", "backwards");
+    assert!(cleaned.result()["rpoSeconds"].is_null(), "{}", cleaned.result());
     bed.bed.assert_clean("plan");
     for machine in &bed.machines {
         let item = bed.bed.runner().item(*machine).unwrap();

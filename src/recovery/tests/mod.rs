@@ -4,6 +4,7 @@ mod crashes;
 mod faults;
 mod hydrate;
 mod lifecycle;
+mod line;
 mod qemu;
 mod stories;
 
@@ -852,6 +853,21 @@ impl Bed {
         let folder = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
+        Self::made_in(folder, item, fault)
+    }
+
+    /// In a process that is to die: beneath a folder that outlives it, which gets `key` besides.
+    pub fn dying(folder: &Path) -> Self {
+        let mut folder = tempfile::Builder::new().prefix("bed").tempdir_in(folder).unwrap();
+        folder.disable_cleanup(true);
+        let bed = Self::made_in(folder, item(), Fault::Kill);
+        bed.key.save(&bed.folder.path().join("key")).unwrap();
+        bed.seal(1, Consistency::AppConsistent);
+        bed.seal(2, Consistency::CrashConsistent);
+        bed
+    }
+
+    fn made_in(folder: tempfile::TempDir, item: Item, fault: Fault) -> Self {
         let key = VaultKey::generate();
         let storage = Storage::failing_after(i64::MAX, fault);
         let root = folder.path().join("store");
