@@ -10,7 +10,7 @@ mod serve;
 mod support;
 use database::{MariaDb, Postgres, Process, postgres_programs, success, wait_for};
 use serde_json::Value;
-use serve::{LIFEBOAT, Site};
+use serve::{LIFEBOAT, Site, forget_disks};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -379,28 +379,6 @@ impl Home {
         self.mounted.as_ref().unwrap().0.join("db")
     }
 
-    fn join(&self) {
-        let made = self.site.cli(&["server", "join-token", "--address", "127.0.0.1"]);
-        let text = |name: &str| made[name].as_str().unwrap().to_owned();
-        let status = Command::new(LIFEBOAT)
-            .args(["agent", "join", "--name", "db1", "--machine-key", "key of db1"])
-            .args([
-                "--server",
-                &text("dataAddress"),
-                "--fingerprint",
-                &text("caFingerprint"),
-            ])
-            .arg("--state-dir")
-            .arg(self.at("state"))
-            .args(["--disk", self.disk.path()])
-            .env("LIFEBOAT_JOIN_TOKEN", text("token"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-
     fn start_agent(&mut self) {
         let log = std::fs::File::options()
             .create(true)
@@ -448,22 +426,6 @@ impl Home {
         self.mounted = Some(mounted);
     }
 
-    /// An order that is waited for; its job.
-    fn failover(&self, args: &[&str]) -> Value {
-        let output = Command::new(LIFEBOAT)
-            .arg("failover")
-            .args(args)
-            .arg("--json")
-            .env("LIFEBOAT_DATA_DIR", &self.site.data)
-            .env("LIFEBOAT_CONFIG_DIR", self.site.data.join("none"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
-        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-        last["job"].clone()
-    }
-
     fn point(&self, app_consistent: bool) -> Value {
         let mut args = vec!["recovery-point", "create", "db1"];
         if app_consistent {
@@ -497,13 +459,7 @@ impl Drop for Home {
             let _ = agent.wait();
         }
         cut_processes(&self.at("home"));
-        let text = std::fs::read_to_string(self.at("state/kept.json")).unwrap_or_default();
-        let kept: Value = serde_json::from_str(&text).unwrap_or_default();
-        for disk in kept["tracked"].as_array().into_iter().flatten() {
-            if let Some(Ok(disk)) = disk.as_str().map(str::parse) {
-                lifeboat::agent::capture::forget(disk);
-            }
-        }
+        forget_disks(&self.at("state"));
     }
 }
 
@@ -532,7 +488,7 @@ fn there_and_back<D: Database>(points: &[bool]) {
     database
         .ask("CREATE TABLE acknowledged (place VARCHAR(8), client INT, n BIGINT, PRIMARY KEY (place, client, n))")
         .unwrap();
-    home.join();
+    home.site.join("db1", &home.at("state"), home.disk.path());
     home.start_agent();
     home.site
         .cli(&["policy", "create", "quick", "--crash-consistent-seconds", "5"]);
@@ -550,14 +506,23 @@ fn there_and_back<D: Database>(points: &[bool]) {
         if app_consistent {
             assert_eq!(point["consistency"], "AppConsistent", "{point}");
         }
-        home.failover(&["test", "db1", "--point", point["id"].as_str().unwrap()]);
+        home.site.order(&[
+            "failover",
+            "test",
+            "db1",
+            "--point",
+            point["id"].as_str().unwrap(),
+        ]);
         drop(home.at_target::<D>(&[&told]));
-        home.failover(&["cleanup", "db1", "--notes", "every commit is there"]);
+        home.site
+            .order(&["failover", "cleanup", "db1", "--notes", "every commit is there"]);
         clients.wait_for_more(1);
     }
     say("points tested");
 
-    let planned = home.failover(&["planned", "db1", "--confirm", "db1"]);
+    let planned = home
+        .site
+        .order(&["failover", "planned", "db1", "--confirm", "db1"]);
     // By now the source stands still: nobody will be told of another commit.
     let of_home = clients.told("home");
     say(&format!("failed over with {} commits at home", clients.sum()));
@@ -570,7 +535,8 @@ fn there_and_back<D: Database>(points: &[bool]) {
     let load = database.load(&home.at("load-at-target.log"));
     let clients = Clients::start(&database, "target");
     clients.wait_for_more(200);
-    home.failover(&["commit", "db1", "--confirm", "db1"]);
+    home.site
+        .order(&["failover", "commit", "db1", "--confirm", "db1"]);
     let receiver = Command::new(LIFEBOAT)
         .args(["agent", "receive", "--json", "--yes", "--machine", "db1"])
         .arg("--state-dir")
@@ -580,7 +546,7 @@ fn there_and_back<D: Database>(points: &[bool]) {
         .stderr(std::fs::File::create(home.at("receive.log")).unwrap())
         .spawn();
     let mut receiver = Receiver(receiver.unwrap());
-    home.failover(&["reprotect", "db1"]);
+    home.site.order(&["failover", "reprotect", "db1"]);
     say("reprotected");
     clients.wait_for_more(200);
     let of_target = clients.told("target");
@@ -588,7 +554,8 @@ fn there_and_back<D: Database>(points: &[bool]) {
     drop(guest);
     say(&format!("cut with {} commits at the target", clients.sum()));
     drop((clients, load, database));
-    home.failover(&["failback", "db1", "--confirm", "db1"]);
+    home.site
+        .order(&["failover", "failback", "db1", "--confirm", "db1"]);
     let ended = wait_for("the end of the receiver", || receiver.0.try_wait().unwrap());
     let said = std::fs::read_to_string(home.at("receive.log")).unwrap();
     assert!(ended.success(), "{said}");
@@ -599,10 +566,11 @@ fn there_and_back<D: Database>(points: &[bool]) {
     check_told(&database, &of_target);
     database.check();
     say(&format!("home: {of_home:?} {of_target:?}"));
-    home.failover(&["commit", "db1", "--confirm", "db1"]);
+    home.site
+        .order(&["failover", "commit", "db1", "--confirm", "db1"]);
     let clients = Clients::start(&database, "again");
     home.start_agent();
-    home.failover(&["reprotect", "db1"]);
+    home.site.order(&["failover", "reprotect", "db1"]);
     let item = home.site.cli(&["machine", "show", "db1"]);
     assert!(item.to_string().contains("Protected"), "{item}");
     clients.wait_for_more(1);

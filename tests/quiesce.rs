@@ -4,7 +4,7 @@
 mod serve;
 mod support;
 use serde_json::Value;
-use serve::{LIFEBOAT, Site, wait_for};
+use serve::{LIFEBOAT, Site, forget_disks, wait_for};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,24 +25,7 @@ impl Machine {
         ok("mkfs.ext4", &["-q", disk.path()]);
         let mounted = Mounted::new(disk.path(), &folder.path().join("mnt"), "noatime");
         let site = Site::start();
-        let token = site.cli(&["server", "join-token", "--address", "127.0.0.1"]);
-        let text = |name: &str| token[name].as_str().unwrap().to_owned();
-        let status = Command::new(LIFEBOAT)
-            .args(["agent", "join", "--name", "web1", "--machine-key", "key of web1"])
-            .args([
-                "--server",
-                &text("dataAddress"),
-                "--fingerprint",
-                &text("caFingerprint"),
-            ])
-            .arg("--state-dir")
-            .arg(folder.path().join("state"))
-            .args(["--disk", disk.path()])
-            .env("LIFEBOAT_JOIN_TOKEN", text("token"))
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success());
+        site.join("web1", &folder.path().join("state"), disk.path());
         std::fs::create_dir(folder.path().join("quiesce.d")).unwrap();
         Self {
             site,
@@ -160,13 +143,7 @@ impl Drop for Machine {
         if let Ok(pid) = text.trim().parse::<u32>() {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output();
         }
-        let text = std::fs::read_to_string(self.at("state/kept.json")).unwrap_or_default();
-        let kept: Value = serde_json::from_str(&text).unwrap_or_default();
-        for disk in kept["tracked"].as_array().into_iter().flatten() {
-            if let Some(Ok(disk)) = disk.as_str().map(str::parse) {
-                lifeboat::agent::capture::forget(disk);
-            }
-        }
+        forget_disks(&self.at("state"));
     }
 }
 

@@ -71,11 +71,56 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
+    /// An order that is waited for; its job.
+    pub fn order(&self, args: &[&str]) -> Value {
+        let output = Command::new(LIFEBOAT)
+            .args(args)
+            .arg("--json")
+            .env("LIFEBOAT_DATA_DIR", &self.data)
+            .env("LIFEBOAT_CONFIG_DIR", self.data.join("none"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        last["job"].clone()
+    }
+
+    /// The machine joins with this disk.
+    pub fn join(&self, name: &str, state: &Path, disk: &str) {
+        let made = self.cli(&["server", "join-token", "--address", "127.0.0.1"]);
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        let status = Command::new(LIFEBOAT)
+            .args(["agent", "join", "--name", name, "--disk", disk])
+            .args(["--machine-key", &format!("key of {name}")])
+            .args(["--server", &text("dataAddress")])
+            .args(["--fingerprint", &text("caFingerprint")])
+            .arg("--state-dir")
+            .arg(state)
+            .env("LIFEBOAT_JOIN_TOKEN", text("token"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
     /// The line for the machine, as root there.
     pub fn line(&self) -> String {
         let made = self.cli(&["server", "join-token", "--address", "127.0.0.1"]);
         let line = made["installCommand"].as_str().unwrap();
         line.replace("| sudo sh", "| sh")
+    }
+}
+
+/// What is pinned for the disks of an agent with this state goes with the test.
+pub fn forget_disks(state: &Path) {
+    let text = std::fs::read_to_string(state.join("kept.json")).unwrap_or_default();
+    let kept: Value = serde_json::from_str(&text).unwrap_or_default();
+    for disk in kept["tracked"].as_array().into_iter().flatten() {
+        if let Some(Ok(disk)) = disk.as_str().map(str::parse) {
+            lifeboat::agent::capture::forget(disk);
+        }
     }
 }
 

@@ -19,6 +19,8 @@ export const findings = [];
 const foreign = new Set();
 /** The server's, and another way to it that a topic opened. */
 export const origins = new Set([BASE]);
+/** What Chromium says when anybody on this host makes or removes a network: requests under way are broken off. */
+const FOREIGN = /ERR_NETWORK_CHANGED/;
 /** Set where a refusal of the server is part of the story. */
 let expected = null;
 export function expect(pattern) {
@@ -30,7 +32,7 @@ export async function tab(options = {}) {
   const page = await context.newPage();
   page.setDefaultTimeout(LIMIT * 1000);
   page.on('console', (message) => {
-    if (message.type() === 'error' && !expected?.test(message.text())) complaints.push(message.text());
+    if (message.type() === 'error' && !expected?.test(message.text()) && !FOREIGN.test(message.text())) complaints.push(message.text());
   });
   page.on('pageerror', (error) => complaints.push(String(error.stack)));
   page.on('request', (request) => {
@@ -60,8 +62,19 @@ export async function looks(page, name) {
   await shot(page, `dialog-${name}-phone`);
   await page.setViewportSize({ width: 1280, height: 900 });
 }
+async function open(page, address) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await page.goto(address);
+      return;
+    } catch (error) {
+      // Broken off twice in a row, the page of the error comes in between.
+      if (attempt === 5 || !(FOREIGN.test(String(error)) || /chrome-error:/.test(String(error)))) throw error;
+    }
+  }
+}
 export async function login(page, user, password) {
-  await page.goto(`${BASE}/`);
+  await open(page, `${BASE}/`);
   await page.getByLabel('User').fill(user);
   await page.getByLabel('Password').fill(password);
   await page.getByRole('button', { name: 'Log in' }).click();
@@ -100,14 +113,27 @@ export async function axe(page, where, rules = null) {
 }
 /** The page is there and its data has come. */
 export async function visit(page, path) {
-  await page.goto(BASE + path);
+  await open(page, BASE + path);
   await page.locator('h1').first().waitFor();
   await page.waitForFunction(() => !document.querySelector('[aria-busy=true]'));
 }
 export const dialog = (page) => page.getByRole('dialog');
 export const isOff = async (locator) => (await locator.getAttribute('aria-disabled')) === 'true';
 /** Answers of the API to this page's session. */
-export const call = (page, method, path, body) => page.evaluate(
+export const call = (page, method, path, body) => again(() => ask(page, method, path, body), method === 'GET');
+/** The text of an address. */
+export const text = (page, path) => again(() => page.evaluate((path) => fetch(path).then((answer) => answer.text()), path), true);
+/** A request that a change of the host's networks broke off is sent again; not what changes something. */
+async function again(send, harmless) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await send();
+    } catch (error) {
+      if (attempt === 5 || !harmless || !/Failed to fetch/.test(String(error))) throw error;
+    }
+  }
+}
+const ask = (page, method, path, body) => page.evaluate(
   async ([method, path, body]) => {
     const answer = await fetch(path, { method, headers: { 'content-type': 'application/json', 'x-lifeboat-request': '1' }, ...(body ? { body: JSON.stringify(body) } : {}) });
     return { status: answer.status, data: await answer.json().catch(() => null) };

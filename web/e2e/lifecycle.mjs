@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ADMIN, LIFEBOAT, ONE_TIME, WORK, axe, browser, call, dialog, expect, firstPassword, isOff, login, looks, newcomer, reads, shot, step, tab, until, verdict, visit, wayIn } from './lib.mjs';
+import { ADMIN, LIFEBOAT, ONE_TIME, WORK, axe, browser, call, dialog, expect, firstPassword, isOff, login, looks, newcomer, reads, shot, step, tab, text, until, verdict, visit, wayIn } from './lib.mjs';
 
 const STORE = join(WORK, 'lab', 'data', 'store');
 const AGENT = ['--state-dir', join(WORK, 'agent-web1')];
@@ -29,7 +29,7 @@ const item = async (page, name) => (await call(page, 'GET', `${ITEM}/${name}`)).
 const state = (page, name, wanted) => until(`${name} is ${wanted}`, async () => (await item(page, name)).protectionState === wanted, 120);
 /** Entries that the machine at the target found in its ledger when it started last. */
 async function entries(page, name) {
-  const log = await page.evaluate((path) => fetch(path).then((answer) => answer.text()), `${ITEM}/${name}/target-machine/serial-log?test=false`);
+  const log = await text(page, `${ITEM}/${name}/target-machine/serial-log?test=false`);
   return Number([...log.matchAll(/LEDGER OK last=(\d+)/g)].at(-1)?.[1] ?? 0);
 }
 async function through(page) {
@@ -40,10 +40,10 @@ async function close(page) {
   await dialog(page).waitFor({ state: 'detached' });
 }
 /** The dialog of an operation, read, typed for, and carried out. */
-async function order(page, name, operation, verb, text) {
+async function order(page, name, operation, verb, words) {
   await visit(page, `/items/${name}?do=${operation}`);
   const go = dialog(page).getByRole('button', { name: verb, exact: true });
-  await reads(dialog(page), text);
+  await reads(dialog(page), words);
   assert.ok(await isOff(go), `${operation}: nothing was typed yet`);
   await looks(page, `lifecycle-${operation}`);
   await axe(page, `dialog of ${operation}`);
@@ -214,7 +214,7 @@ try {
     await shot(page, 'dialog-lifecycle-failback-steps');
     await close(page);
     assert.equal(await receiver.ended, 0, receiver.said.slice(-800));
-    const log = await page.evaluate((path) => fetch(path).then((answer) => answer.text()), `${ITEM}/web1/target-machine/serial-log?test=false`);
+    const log = await text(page, `${ITEM}/web1/target-machine/serial-log?test=false`);
     written = Number([...log.matchAll(/ENDED entries=(\d+)/g)].at(-1)?.[1] ?? 0);
     assert.ok(written > 0, 'the machine said how many entries it wrote');
   });
@@ -243,8 +243,8 @@ try {
     await dialog(page).getByRole('button', { name: 'Start test failover' }).click();
     await through(page);
     await dialog(page).getByRole('link', { name: 'Look at the machine' }).click();
-    const text = await reads(page.getByRole('log'), /LEDGER OK last=\d+/, 180);
-    const held = Number(/LEDGER OK last=(\d+)/.exec(text)[1]);
+    const log = await reads(page.getByRole('log'), /LEDGER OK last=\d+/, 180);
+    const held = Number(/LEDGER OK last=(\d+)/.exec(log)[1]);
     console.log(`    written at the target: ${written}, held at home: ${held}`);
     assert.ok(held >= written, `${held} of ${written} entries came home`);
     await visit(page, '/items/web1?do=TestFailoverCleanup');
@@ -257,10 +257,10 @@ try {
   await step('the jobs as a file', async () => {
     await visit(page, '/jobs?state=Succeeded');
     const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'CSV', exact: true }).click()]);
-    const text = readFileSync(await file.path(), 'utf8');
+    const rows = readFileSync(await file.path(), 'utf8');
     assert.equal(file.suggestedFilename(), 'jobs.csv');
-    assert.match(text, /Failback.*web1|web1.*Failback/);
-    assert.doesNotMatch(text, /Cancelled/);
+    assert.match(rows, /Failback.*web1|web1.*Failback/);
+    assert.doesNotMatch(rows, /Cancelled/);
     const [other] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'JSON', exact: true }).click()]);
     assert.ok(JSON.parse(readFileSync(await other.path(), 'utf8')).some((job) => job.machine.name === 'web1'));
   });

@@ -1,6 +1,6 @@
 // Test failover to the console and its cleanup, alone and for several; unplanned failover and commit; resynchronization.
 import assert from 'node:assert/strict';
-import { axe, dialog, isOff, looks, reads, shot, step, until, visit } from '../lib.mjs';
+import { axe, dialog, isOff, looks, reads, shot, step, text, until, visit } from '../lib.mjs';
 
 export async function failover({ page }) {
   await step('test failover: one click and a point, to the booted console', async () => {
@@ -25,10 +25,7 @@ export async function failover({ page }) {
     });
     // Keys reach the machine: it restarts, and judges its data once more.
     await page.getByRole('button', { name: 'Ctrl+Alt+Del' }).click();
-    const verdicts = () => page.evaluate(async () => {
-      const log = await fetch('/api/v1/vaults/default/replicated-items/lab1/target-machine/serial-log?test=true').then((answer) => answer.text());
-      return log.split('LEDGER OK').length - 1;
-    });
+    const verdicts = async () => (await text(page, '/api/v1/vaults/default/replicated-items/lab1/target-machine/serial-log?test=true')).split('LEDGER OK').length - 1;
     await until('the machine judges its data once more', async () => (await verdicts()) > 1, 180);
     await page.keyboard.press('Shift+Escape');
     await page.locator('[data-leave]:focus').waitFor();
