@@ -568,6 +568,11 @@ impl Replication {
             tracing::warn!(
                 "this machine is at rest for a planned failover: its protected file systems are frozen"
             );
+            // Who stands before it may not be able to log in any more.
+            self.settings.fence.shout(
+                "this machine is at rest for a planned failover: its file systems stand still until the failover is taken back or \
+                 this agent ends. If the server is lost and the machine is to go on here: kill the agent, or power-cycle it",
+            );
         }
         {
             let mut status = self.board.change();

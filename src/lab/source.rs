@@ -89,6 +89,7 @@ pub(super) fn less() -> Vec<String> {
         "changes are found by comparing (scan), not tracked: every point reads the whole disk",
         "nothing is frozen: points are made while the image is quiet",
         "machines are in user networks only, not in isolated ones",
+        "no replication group: machines whose images are quiet in turn cannot be held still at one instant",
         "no planned failover and no way home: bringing a machine to rest and home needs its devices",
     ]
     .map(str::to_owned)

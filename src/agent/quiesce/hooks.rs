@@ -52,7 +52,7 @@ pub fn find(folder: &Path) -> std::io::Result<Found> {
             Ok(meta) if meta.mode() & 0o111 == 0 => found.ignored.push(name),
             Ok(meta) => {
                 let refused = if meta.is_file() {
-                    why_unsafe(&path)
+                    why_unsafe(&path).or_else(|| why_settings_unsafe(folder, &name))
                 } else {
                     Some("is no file".to_owned())
                 };
@@ -77,6 +77,17 @@ fn is_left_over(name: &str) -> bool {
         || [".dpkg-", ".rpmnew", ".rpmsave", ".swp", ".bak", ".ucf-"]
             .iter()
             .any(|part| name.contains(part))
+}
+
+/// `40-postgresql` reads `postgresql.env` beside the folder as a part of itself: who may write there is root as well.
+fn why_settings_unsafe(folder: &Path, name: &str) -> Option<String> {
+    let (_, plain) = name.split_once('-')?;
+    let settings = folder.join("..").join(format!("{plain}.env"));
+    if !settings.exists() {
+        return None;
+    }
+    let why = why_unsafe(&settings)?;
+    Some(format!("reads {plain}.env beside the folder, which {why}"))
 }
 
 /// Why somebody else than root could change what lies there; looks behind links and at every folder above.
@@ -143,6 +154,30 @@ mod tests {
         assert_eq!(names, ["40-a", "60-b"]);
         assert_eq!(found.ignored, ["README"]);
         assert!(found.refused.is_none() && found.hooks.iter().all(|hook| hook.refused.is_none()));
+    }
+
+    #[test]
+    fn settings_that_others_can_write_to_are_refused_with_their_hook() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = folder.path().join("quiesce.d");
+        std::fs::create_dir(&hooks).unwrap();
+        put(&hooks.join("40-postgresql"), 0o755);
+        put(&hooks.join("50-other"), 0o755);
+        let settings = folder.path().join("postgresql.env");
+        put(&settings, 0o600);
+        let refused = || {
+            let found = find(&hooks).unwrap().hooks;
+            (found[0].refused.clone(), found[1].refused.clone())
+        };
+        assert_eq!(refused(), (None, None));
+        put(&settings, 0o666);
+        let (first, second) = refused();
+        let why = first.unwrap();
+        assert!(
+            why.starts_with("reads postgresql.env") && why.contains("everybody"),
+            "{why}"
+        );
+        assert_eq!(second, None);
     }
 
     #[test]
