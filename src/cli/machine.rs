@@ -311,6 +311,13 @@ fn show_item(item: &Value) {
             instant(failover, "recoveryPointInstant")
         )
     };
+    let files: Vec<String> = item["failover"]["files"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|file| text(file, "path"))
+        .collect();
+    let kept = &item["keptPoints"];
     let test = text(item, "testFailoverState");
     facts(&[
         ("status", text(item, "status")),
@@ -334,6 +341,15 @@ fn show_item(item: &Value) {
         ("test failover", if test == "None" { String::new() } else { test }),
         ("test machine", failover("testFailover")),
         ("failed over to", failover("failover")),
+        ("disks are files", files.join(", ")),
+        (
+            "kept points take",
+            if kept.is_null() {
+                String::new()
+            } else {
+                size(kept, "storedBytes")
+            },
+        ),
         ("last good test", instant(item, "lastSuccessfulTestFailoverAt")),
     ]);
     for error in item["healthErrors"].as_array().into_iter().flatten() {

@@ -327,3 +327,83 @@ fn a_pivot_is_taken_back_while_the_machine_is_held() {
         assert!(compute.mirror_status(&machine).unwrap().absent);
     }
 }
+
+/// A file system in memory that goes with the test.
+struct Tiny(PathBuf);
+
+impl Tiny {
+    fn mount(at: &Path, size: &str) -> Self {
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tiny"])
+            .arg(at)
+            .status()
+            .unwrap();
+        assert!(mounted.success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_destination_that_is_full_fails_the_copy_and_the_machine_runs_on() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: a small file system is mounted by root only");
+        return;
+    }
+    let (bed, folder) = (away(), tempfile::tempdir().unwrap());
+    let pid = is_running(&bed, false);
+    let machine = bed.item().failover.unwrap().machine;
+    // Beyond what the guest uses: bytes that take room.
+    let mut noise = vec![0; 256 << 10];
+    let mut bytes = blake3::Hasher::new().finalize_xof();
+    bytes.fill(&mut noise);
+    Client::connect(&machine.disks[0]).write(512 << 10, &noise);
+    let tiny = Tiny::mount(folder.path(), "128k");
+    // Seen beforehand.
+    let job = bed.run(hydrate(folder.path(), DiskFormat::Raw));
+    assert_eq!(job.error.unwrap().code, "DestinationFull");
+    assert_eq!(entries(folder.path()), Vec::<String>::new());
+    // And on the way.
+    let compute = QemuCompute::new();
+    let file = DiskFile {
+        path: folder.path().join("disk0.raw"),
+        format: DiskFormat::Raw,
+        size_bytes: DISK_BYTES,
+    };
+    std::fs::File::create(&file.path)
+        .unwrap()
+        .set_len(DISK_BYTES)
+        .unwrap();
+    compute.mirror(&machine, std::slice::from_ref(&file)).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let why = loop {
+        let status = compute.mirror_status(&machine).unwrap();
+        assert!(!status.ready && Instant::now() < deadline, "{status:?}");
+        if let Some(why) = status.failed {
+            break why;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(why.contains("No space left"), "{why}");
+    goes_on(&bed, false);
+    compute.mirror_end(&machine, false).unwrap();
+    drop(tiny);
+    // With room it is hydrated.
+    let job = bed
+        .runner()
+        .submit(bed.machine, hydrate(folder.path(), DiskFormat::Raw), "tester")
+        .unwrap();
+    let job = bed.runner().wait(job, PATIENCE).unwrap();
+    assert_eq!(job.state, JobState::Succeeded, "{job:?}");
+    assert_eq!(is_running(&bed, false), pid);
+    goes_on(&bed, false);
+    let machine = bed.item().failover.unwrap().machine;
+    let copied = std::fs::read(&machine.disks[0].file.as_ref().unwrap().path).unwrap();
+    assert!(copied[512 << 10..][..noise.len()] == noise[..]);
+    compute.destroy(&machine).unwrap();
+}

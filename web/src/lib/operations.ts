@@ -5,7 +5,7 @@ import { expectedLoss, lossSeconds, type Choice } from './points';
 import type { Item, Point } from './words';
 
 /** What a person has chosen in the dialog. */
-export interface Order { choice: Choice; custom: string | null; lastSync: boolean; notes: string; receiver: string }
+export interface Order { choice: Choice; custom: string | null; lastSync: boolean; notes: string; receiver: string; folder?: string; format?: 'raw' | 'qcow2'; keep?: boolean; keepDays?: number | null }
 
 /** For the sentences that say what will happen. */
 export interface Outlook { item: Item; order: Order; point: Point | null; points: number; now: number }
@@ -31,6 +31,12 @@ export interface Operation {
   notes?: { label: string; hint: string };
   /** Another machine may take the disks home. */
   receiver?: true;
+  /** Files are made on the server's host. */
+  destination?: true;
+  /** The recovery points may stay. */
+  keeps?: true;
+  /** What goes with the path. */
+  query?: (order: Order) => object;
   /** It cannot be undone: the machine's name is typed. */
   typed?: true;
   /** What stays in sight beside the button. */
@@ -165,12 +171,40 @@ export const OPERATIONS: Record<string, Operation> = {
       { text: 'This loads the disks of the machine for a while. Recovery points stay usable.' },
     ],
   },
+  Hydrate: {
+    label: 'Hydrate', verb: 'Hydrate', route: 'POST /replicated-items/{item}/hydrate', destination: true,
+    what: 'Makes the disks of a machine that stays at the target files of the target, while it runs on.',
+    title: (name) => `Hydrate ${name}?`,
+    body: (order) => ({ folder: order.folder, format: order.format }),
+    lines: ({ item }) => [
+      { text: `The disks of ${item.target.name} are copied to files; it runs on, and is held for a moment when they take the place of its disks.` },
+      { text: 'From then on it needs neither its replica nor this server.' },
+      { text: 'No recovery points are made of it any more, and it can no longer be taken home.', strong: true },
+      { text: 'Cancelled or failed, it runs on as before.' },
+    ],
+  },
+  CompleteMigration: {
+    label: 'Complete migration', verb: 'Complete migration', route: 'POST /replicated-items/{item}/complete-migration', typed: true, keeps: true,
+    what: 'Ends the replication of a hydrated machine: it stays at the target.',
+    title: (name) => `Complete the migration of ${name}?`,
+    body: (order) => ({ keepPoints: order.keep ?? false, keepDays: order.keepDays ?? null }),
+    lines: ({ item, order, points }) => [
+      { text: `${item.target.name} stays at the target and runs on.` },
+      { text: `Its source is fenced for good and must not be used as ${item.name} again.`, strong: true },
+      order.keep ? { text: `${count(points, 'recovery point')} stay.` }
+        : { text: `Its replica is removed, with ${points ? count(points, 'recovery point') : 'all its recovery points'}. There is no undo.`, strong: true, bad: true },
+    ],
+  },
   DisableProtection: {
-    label: 'Disable replication', verb: 'Disable replication', route: 'DELETE /replicated-items/{item}', typed: true, bulk: true,
-    what: 'Ends the protection and removes the replica.',
+    label: 'Disable replication', verb: 'Disable replication', route: 'DELETE /replicated-items/{item}', typed: true, bulk: true, keeps: true,
+    what: 'Ends the protection and removes the replica, or keeps its recovery points.',
     title: (name) => `Disable replication of ${name}?`,
-    lines: ({ item, points }) => [
+    query: (order) => (order.keep ? { keepPoints: true, ...(order.keepDays ? { keepDays: order.keepDays } : {}) } : {}),
+    lines: ({ item, order, points }) => order.keep ? [
       { text: `${item.name} is no longer protected. The machine itself is not touched.` },
+      { text: `${count(points, 'recovery point')} stay. Enabled again, replication goes on from them.` },
+    ] : [
+      { text: item.keptPoints ? `${item.name} is not protected already.` : `${item.name} is no longer protected. The machine itself is not touched.` },
       { text: `Its replica at the target is removed, with ${points ? count(points, 'recovery point') : 'all its recovery points'}. There is no undo.`, strong: true, bad: true },
     ],
   },

@@ -11,7 +11,7 @@ export async function order(vault: string, item: string, name: string, chosen: O
   // The document's types know each path; here it comes from the table above.
   const call = api[method] as unknown as (path: string, init: object) => Promise<{ data?: { job: Job }; error?: unknown; response: Response }>;
   const answer = await ok(call(`/api/v1/vaults/{vault}${path}`, {
-    params: { path: { vault, item }, ...(method === 'POST' ? { header: { 'Idempotency-Key': key } } : {}) },
+    params: { path: { vault, item }, ...(about.query ? { query: about.query(chosen) } : {}), ...(method === 'POST' ? { header: { 'Idempotency-Key': key } } : {}) },
     ...(about.body ? { body: about.body(chosen) } : {}),
   }));
   return answer.job;
