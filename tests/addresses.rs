@@ -14,13 +14,13 @@ use lifeboat::lab::verify::verify;
 use lifeboat::target::network::IsolatedNetwork;
 use lifeboat::target::network::probe::Probe;
 use serde_json::{Value, json};
-use serve::{LIFEBOAT, Site, forget_disks, wait_for};
+use serve::{LIFEBOAT, Site, forget_disks};
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{LoopDisk, Mounted, lacks_root, ok, umount};
+use support::{LoopDisk, Mounted, lacks_root, ok, umount, wait_for};
 
 /// A boot takes seconds where there is a processor to spare, and much longer where there is not.
 const BOOT: Duration = Duration::from_secs(240);
@@ -167,7 +167,7 @@ fn a_machine_gets_its_new_address_and_comes_home_with_its_old_one() {
 
     let site = Site::start();
     let state = machine.folder.path().join("state");
-    site.join("mover", &state, machine.disk.path());
+    site.join("mover", &state, &[machine.disk.path()]);
     let agent = Command::new(LIFEBOAT)
         .args(["agent", "run", "--freeze-deadline", "20000", "--state-dir"])
         .arg(&state)

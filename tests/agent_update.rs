@@ -3,12 +3,12 @@
 #[path = "support/serve.rs"]
 mod serve;
 mod support;
-use serve::{LIFEBOAT, Site, wait_for};
+use serve::{LIFEBOAT, Site};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use support::{LoopDisk, lacks_root, ok};
+use support::{LoopDisk, lacks_root, ok, wait_for};
 
 const OLD: &str = env!("CARGO_PKG_VERSION");
 const NEW: &str = "9.9.9";

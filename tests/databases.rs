@@ -2,13 +2,13 @@
 #[path = "support/database.rs"]
 mod database;
 mod support;
-use database::{MariaDb, Postgres, Process, postgres_programs, success, wait_for};
+use database::{MariaDb, Postgres, Process, postgres_programs, success};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
-use support::{LoopDisk, Mounted, lacks_root, ok, umount};
+use support::{LoopDisk, Mounted, lacks_root, ok, umount, wait_for};
 
 const LIFEBOAT: &str = env!("CARGO_BIN_EXE_lifeboat");
 

@@ -8,7 +8,7 @@ mod database;
 #[path = "support/serve.rs"]
 mod serve;
 mod support;
-use database::{MariaDb, Postgres, Process, postgres_programs, success, wait_for};
+use database::{MariaDb, Postgres, Process, postgres_programs, success};
 use serde_json::Value;
 use serve::{LIFEBOAT, Site, forget_disks};
 use std::io::{BufRead, BufReader, Write};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use support::{LoopDisk, Mounted, lacks_root, ok, umount};
+use support::{LoopDisk, Mounted, lacks_root, ok, umount, wait_for};
 
 const CLIENTS: usize = 4;
 const OBEYS_POWER_BUTTON: u8 = 1;
@@ -488,7 +488,7 @@ fn there_and_back<D: Database>(points: &[bool]) {
     database
         .ask("CREATE TABLE acknowledged (place VARCHAR(8), client INT, n BIGINT, PRIMARY KEY (place, client, n))")
         .unwrap();
-    home.site.join("db1", &home.at("state"), home.disk.path());
+    home.site.join("db1", &home.at("state"), &[home.disk.path()]);
     home.start_agent();
     home.site
         .cli(&["policy", "create", "quick", "--crash-consistent-seconds", "5"]);

@@ -5,11 +5,11 @@ mod serve;
 mod support;
 use lifeboat::replica::{At, RecoveryPoint, Store, VaultKey};
 use serde_json::Value;
-use serve::{LIFEBOAT, Site, wait_for};
+use serve::{LIFEBOAT, Site};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use support::{LoopDisk, Mounted, lacks_root, ok};
+use support::{LoopDisk, Mounted, lacks_root, ok, wait_for};
 
 /// A disk under a name of its own, as udev gives names: so that it can be taken away while it is in use.
 struct Disk {
@@ -112,25 +112,9 @@ impl Bed {
             Disk::new(folder.path(), "data", 32),
         ];
         let site = Site::start();
-        let token = site.cli(&["server", "join-token", "--address", "127.0.0.1"]);
-        let text = |name: &str| token[name].as_str().unwrap().to_owned();
         let state = folder.path().join("agent");
-        let status = Command::new(LIFEBOAT)
-            .args(["agent", "join", "--name", "web1", "--machine-key", "disks"])
-            .args([
-                "--server",
-                &text("dataAddress"),
-                "--fingerprint",
-                &text("caFingerprint"),
-            ])
-            .arg("--state-dir")
-            .arg(&state)
-            .args(disks.iter().flat_map(|disk| ["--disk".into(), disk.node.clone()]))
-            .env("LIFEBOAT_JOIN_TOKEN", text("token"))
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success());
+        let nodes: Vec<&Path> = disks.iter().map(|disk| disk.node.as_ref()).collect();
+        site.join("web1", &state, &nodes);
         let agent = Command::new(LIFEBOAT)
             .args(["agent", "run", "--state-dir"])
             .arg(&state)

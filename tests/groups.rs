@@ -6,7 +6,7 @@ mod support;
 use lifeboat::block::MachineId;
 use lifeboat::replica::{At, RecoveryPoint, Store, VaultKey};
 use serde_json::{Value, json};
-use serve::{LIFEBOAT, Site, wait_for};
+use serve::{LIFEBOAT, Site};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::{LoopDisk, Mounted, lacks_root, ok};
+use support::{LoopDisk, Mounted, lacks_root, ok, wait_for};
 
 const SHARED_POINTS: u64 = 32;
 const BLOCK: usize = 4096;
@@ -47,25 +47,7 @@ impl Machine {
             .lines()
             .find_map(|line| line.trim().parse().ok())
             .unwrap_or_else(|| panic!("{text}"));
-        let token = site.cli(&["server", "join-token", "--address", "127.0.0.1"]);
-        let text = |name: &str| token[name].as_str().unwrap().to_owned();
-        let status = Command::new(LIFEBOAT)
-            .args(["agent", "join", "--name", name, "--machine-key", name])
-            .args([
-                "--server",
-                &text("dataAddress"),
-                "--fingerprint",
-                &text("caFingerprint"),
-            ])
-            .arg("--state-dir")
-            .arg(folder.join("state"))
-            .args(["--disk", disk.path()])
-            .env("LIFEBOAT_JOIN_TOKEN", text("token"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success());
+        site.join(name, &folder.join("state"), &[disk.path()]);
         let mut machine = Self {
             name,
             folder,

@@ -7,12 +7,13 @@ use lifeboat::lab::guest::{Report, parse_console};
 use lifeboat::lab::machine::{self, MachinePlan, build};
 use lifeboat::lab::packages::fetch;
 use serde_json::{Value, json};
-use serve::{LIFEBOAT, Site, wait_for};
+use serve::{LIFEBOAT, Site};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use support::wait_for;
 
 /// A boot takes seconds where there is a processor to spare, and much longer where there is not.
 const BOOT: Duration = Duration::from_secs(300);
@@ -33,26 +34,7 @@ impl Agent {
     fn start(site: &Site, folder: &Path, disk: &Path) -> Self {
         let state = folder.join("agent");
         if !state.exists() {
-            let made = site.cli(&["server", "join-token", "--address", "127.0.0.1"]);
-            let text = |name: &str| made[name].as_str().unwrap().to_owned();
-            let status = Command::new(LIFEBOAT)
-                .args(["agent", "join", "--name", "web1", "--machine-key", "key of web1"])
-                .args([
-                    "--server",
-                    &text("dataAddress"),
-                    "--fingerprint",
-                    &text("caFingerprint"),
-                ])
-                .arg("--state-dir")
-                .arg(&state)
-                .arg("--disk")
-                .arg(disk)
-                .env("LIFEBOAT_JOIN_TOKEN", text("token"))
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .unwrap();
-            assert!(status.success());
+            site.join("web1", &state, &[disk]);
         }
         let log = folder.join("agent.log");
         let child = Command::new(LIFEBOAT)

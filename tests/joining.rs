@@ -4,12 +4,12 @@
 #[path = "support/serve.rs"]
 mod serve;
 mod support;
-use serve::{LIFEBOAT, Site, wait_for};
+use serve::{LIFEBOAT, Site};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
-use support::{Mounted, lacks_root};
+use support::{Mounted, lacks_root, wait_for};
 
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>/systemctl.log

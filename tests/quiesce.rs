@@ -4,11 +4,11 @@
 mod serve;
 mod support;
 use serde_json::Value;
-use serve::{LIFEBOAT, Site, forget_disks, wait_for};
+use serve::{LIFEBOAT, Site, forget_disks};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use support::{LoopDisk, Mounted, lacks_root, ok};
+use support::{LoopDisk, Mounted, lacks_root, ok, wait_for};
 
 struct Machine {
     site: Site,
@@ -25,7 +25,7 @@ impl Machine {
         ok("mkfs.ext4", &["-q", disk.path()]);
         let mounted = Mounted::new(disk.path(), &folder.path().join("mnt"), "noatime");
         let site = Site::start();
-        site.join("web1", &folder.path().join("state"), disk.path());
+        site.join("web1", &folder.path().join("state"), &[disk.path()]);
         std::fs::create_dir(folder.path().join("quiesce.d")).unwrap();
         Self {
             site,

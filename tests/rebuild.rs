@@ -4,10 +4,11 @@
 mod serve;
 mod support;
 use serde_json::Value;
-use serve::{LIFEBOAT, Site, wait_for};
+use serve::{LIFEBOAT, Site};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use support::wait_for;
 
 struct Agent(Child);
 
@@ -16,29 +17,6 @@ impl Drop for Agent {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn join(site: &Site, state: &Path, disk: &Path) {
-    let made = site.cli(&["server", "join-token", "--address", "127.0.0.1"]);
-    let text = |name: &str| made[name].as_str().unwrap().to_owned();
-    let status = Command::new(LIFEBOAT)
-        .args(["agent", "join", "--name", "web1", "--machine-key", "key of web1"])
-        .args([
-            "--server",
-            &text("dataAddress"),
-            "--fingerprint",
-            &text("caFingerprint"),
-        ])
-        .arg("--state-dir")
-        .arg(state)
-        .arg("--disk")
-        .arg(disk)
-        .env("LIFEBOAT_JOIN_TOKEN", text("token"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
 }
 
 fn points(site: &Site) -> BTreeSet<String> {
@@ -72,7 +50,7 @@ fn a_lost_database_comes_back_from_a_backup_and_from_manifests() {
     let (disk, state) = (folder.path().join("disk"), folder.path().join("agent"));
     std::fs::write(&disk, support::noise(2 << 20, 1)).unwrap();
     let mut site = Site::start();
-    join(&site, &state, &disk);
+    site.join("web1", &state, &[&disk]);
     let agent = Command::new(LIFEBOAT)
         .args(["agent", "run", "--state-dir"])
         .arg(&state)
@@ -175,7 +153,7 @@ fn a_lost_database_comes_back_from_a_backup_and_from_manifests() {
         (!target.is_null()).then_some(())
     });
     // It joins again as the machine that it was.
-    join(&site, &folder.path().join("again"), &disk);
+    site.join("web1", &folder.path().join("again"), &[&disk]);
     assert_eq!(machine(&site)["id"], id);
 
     if Command::new("qemu-system-x86_64")

@@ -6,19 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::ok;
-
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = ready() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
+use crate::support::wait_for;
 
 /// A process of the test, ended by this signal.
 pub struct Process(pub Child, pub &'static str);

@@ -5,6 +5,21 @@ pub mod network;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long a state may take to come; a busy host takes its time.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// True: the test cannot run here, and says why. Never in CI.
 pub fn lacks_root() -> bool {

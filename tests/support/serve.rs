@@ -4,20 +4,8 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 pub const LIFEBOAT: &str = env!("CARGO_BIN_EXE_lifeboat");
-
-pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = ready() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 pub struct Site {
     pub data: PathBuf,
@@ -59,7 +47,8 @@ impl Site {
         (self.child, self.ready) = serve(LIFEBOAT.as_ref(), &self.data, &all);
     }
 
-    pub fn cli(&self, args: &[&str]) -> Value {
+    /// What the command says.
+    fn said(&self, args: &[&str]) -> String {
         let output = Command::new(LIFEBOAT)
             .args(args)
             .arg("--json")
@@ -68,30 +57,27 @@ impl Site {
             .output()
             .unwrap();
         assert!(output.status.success(), "{args:?}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn cli(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.said(args)).unwrap_or_default()
     }
 
     /// An order that is waited for; its job.
     pub fn order(&self, args: &[&str]) -> Value {
-        let output = Command::new(LIFEBOAT)
-            .args(args)
-            .arg("--json")
-            .env("LIFEBOAT_DATA_DIR", &self.data)
-            .env("LIFEBOAT_CONFIG_DIR", self.data.join("none"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
-        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        let said = self.said(args);
+        let last: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
         last["job"].clone()
     }
 
-    /// The machine joins with this disk.
-    pub fn join(&self, name: &str, state: &Path, disk: &str) {
+    /// The machine joins with these disks.
+    pub fn join<D: AsRef<Path>>(&self, name: &str, state: &Path, disks: &[D]) {
         let made = self.cli(&["server", "join-token", "--address", "127.0.0.1"]);
         let text = |name: &str| made[name].as_str().unwrap().to_owned();
         let status = Command::new(LIFEBOAT)
-            .args(["agent", "join", "--name", name, "--disk", disk])
+            .args(["agent", "join", "--name", name])
+            .args(disks.iter().flat_map(|disk| [Path::new("--disk"), disk.as_ref()]))
             .args(["--machine-key", &format!("key of {name}")])
             .args(["--server", &text("dataAddress")])
             .args(["--fingerprint", &text("caFingerprint")])

@@ -1,9 +1,10 @@
 // A machine leaves its site and comes home, in the browser: failover by the keyboard alone, another point, cancel; planned failover,
-// reprotect, failback, protected again. An operator does it; a reader sees each step and may do none of them.
+// reprotect, failback, protected again; another one stays at the target, on disks of its own. An operator does it, the last part a
+// contributor; a reader sees each step and may do none of them.
 // Runs before a fresh lab of one machine: `e2e/run.sh lifecycle`.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { ADMIN, LIFEBOAT, ONE_TIME, WORK, axe, browser, call, dialog, expect, firstPassword, isOff, login, looks, newcomer, reads, shot, step, tab, text, until, verdict, visit, wayIn } from './lib.mjs';
 
@@ -253,6 +254,65 @@ try {
     await dialog(page).getByRole('button', { name: 'Clean up', exact: true }).click();
     await through(page);
     await close(page);
+  });
+  const { page: contributor } = await newcomer(admin, 'connie', 'Contributor', 'a-fourth-long-password', { colorScheme: 'light' });
+  const own = join(WORK, 'machines');
+  await step('another one fails over, to stay', async () => {
+    await visit(page, '/items/lab1?do=UnplannedFailover');
+    await reads(dialog(page), /Expected loss: /);
+    await dialog(page).getByLabel(/to confirm/).fill('lab1');
+    await dialog(page).getByRole('button', { name: 'Fail over', exact: true }).click();
+    await through(page);
+    await order(page, 'lab1', 'Commit', 'Commit', /There is no undo/);
+    await close(page);
+    const button = page.getByRole('region', { name: 'What can be done' }).getByRole('button', { name: 'Hydrate', exact: true });
+    await button.waitFor();
+    assert.match((await button.getAttribute('title')) ?? '', /needs the role Contributor\. You are Operator/);
+    expect(/403/);
+    assert.equal((await call(page, 'POST', `${ITEM}/lab1/hydrate`, { folder: own, format: 'qcow2' })).status, 403);
+    expect(null);
+  });
+  await step('hydrate: its disks become files, while it runs on', async () => {
+    mkdirSync(own);
+    await visit(contributor, '/items/lab1?do=Hydrate');
+    const go = dialog(contributor).getByRole('button', { name: 'Hydrate', exact: true });
+    await dialog(contributor).getByLabel('Folder on the server').fill(own);
+    await dialog(contributor).getByLabel('Format of the files').selectOption('qcow2');
+    await looks(contributor, 'lifecycle-hydrate');
+    await axe(contributor, 'dialog of hydrate');
+    await go.click();
+    await through(contributor);
+    await shot(contributor, 'dialog-lifecycle-hydrate-steps');
+    await close(contributor);
+    assert.ok(existsSync(join(own, 'lab1-asr', 'disk0.qcow2')), `${readdirSync(own)}`);
+  });
+  await step('it is started again from its files', async () => {
+    const before = await entries(contributor, 'lab1');
+    const vms = join(WORK, 'lab', 'data', 'vms');
+    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+      let folder = '';
+      try { folder = readlinkSync(`/proc/${pid}/cwd`); } catch { /* it has ended */ }
+      if (folder.startsWith(vms)) process.kill(Number(pid), 'SIGKILL');
+    }
+    await visit(contributor, '/items/lab1?tab=target');
+    await contributor.getByRole('button', { name: 'Start the machine' }).click();
+    await until('its ledger is whole', async () => (await entries(contributor, 'lab1')) > before, 180);
+    await shot(contributor, 'lifecycle-hydrated');
+  });
+  await step('complete migration: it stays, its points are kept', async () => {
+    await visit(contributor, '/items/lab1?do=CompleteMigration');
+    await reads(dialog(contributor), /There is no undo/);
+    await dialog(contributor).getByLabel(/Keep the recovery points/).check();
+    await reads(dialog(contributor), /recovery points? stay/);
+    await looks(contributor, 'lifecycle-migration');
+    await axe(contributor, 'dialog of complete migration');
+    await dialog(contributor).getByLabel(/to confirm/).fill('lab1');
+    await dialog(contributor).getByRole('button', { name: 'Complete migration', exact: true }).click();
+    await through(contributor);
+    await close(contributor);
+    await visit(contributor, '/items');
+    await shot(contributor, 'lifecycle-migrated');
+    await reads(contributor.locator('main'), /lab1[\s\S]*recovery points? kept/);
   });
   await step('the jobs as a file', async () => {
     await visit(page, '/jobs?state=Succeeded');

@@ -56,6 +56,14 @@ struct Findings {
     left: Vec<String>,
 }
 
+impl Findings {
+    /// `who` in the guest gives the NIC its address, as the file says.
+    fn sets(&mut self, who: &str, mac: &str, address: &NicAddress, path: &str) {
+        self.done
+            .push(format!("{who} sets {mac} to {} ({path})", address.cidr));
+    }
+}
+
 /// The NICs whose addresses nobody but the guest itself can set.
 fn wanted(spec: &MachineSpec) -> Vec<(usize, NicAddress)> {
     let own = |network: &Network| match network {
@@ -363,8 +371,7 @@ fn by_networkd(
         let mac = place.spec.mac(*number);
         let path = format!("/etc/systemd/network/00-lifeboat-{number}.network");
         place.put(&path, settings::networkd(&mac, address).as_bytes(), 0o644)?;
-        all.done
-            .push(format!("{who} sets {mac} to {} ({path})", address.cidr));
+        all.sets(who, &mac, address, &path);
     }
     Ok(())
 }
@@ -381,8 +388,7 @@ fn by_network_manager(
         let text = settings::keyfile(*number, &mac, address);
         // It reads no profile that others may read.
         place.put(&path, text.as_bytes(), 0o600)?;
-        all.done
-            .push(format!("{who} sets {mac} to {} ({path})", address.cidr));
+        all.sets(who, &mac, address, &path);
     }
     Ok(())
 }

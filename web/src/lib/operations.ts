@@ -13,6 +13,9 @@ export interface Outlook { item: Item; order: Order; point: Point | null; points
 /** A sentence; `bad`: what is lost or cannot be undone, `strong`: what must not be overlooked. */
 export interface Line { text: string; strong?: boolean; bad?: boolean }
 
+/** What the server can say before what would start: it knows these. */
+export type Previewed = 'TestFailover' | 'PlannedFailover' | 'UnplannedFailover' | 'Failback';
+
 export interface Operation {
   label: string;
   /** On the button. */
@@ -41,8 +44,8 @@ export interface Operation {
   typed?: true;
   /** What stays in sight beside the button. */
   headline?: (outlook: Outlook) => Line;
-  /** What starts at the target is shown before: as a test or for real. */
-  preview?: 'test' | 'real';
+  /** What it would start is shown before. */
+  preview?: Previewed;
   /** On the button that leaves all as it is; default: Cancel. */
   leave?: string;
   /** Afterwards there is a machine to look at. */
@@ -55,7 +58,7 @@ const point = (order: Order) => (order.choice === 'Custom' ? order.custom : orde
 
 export const OPERATIONS: Record<string, Operation> = {
   TestFailover: {
-    label: 'Test failover', verb: 'Start test failover', route: 'POST /replicated-items/{item}/test-failover', points: true, look: true, bulk: true, preview: 'test',
+    label: 'Test failover', verb: 'Start test failover', route: 'POST /replicated-items/{item}/test-failover', points: true, look: true, bulk: true, preview: 'TestFailover',
     what: 'Starts a copy at the target. The protected machine is not touched.',
     title: (name) => `Test failover of ${name}`,
     body: (order) => ({ recoveryPoint: point(order) }),
@@ -78,7 +81,7 @@ export const OPERATIONS: Record<string, Operation> = {
     ],
   },
   PlannedFailover: {
-    label: 'Planned failover', verb: 'Fail over without loss', route: 'POST /replicated-items/{item}/planned-failover', typed: true, look: true, bulk: true, preview: 'real',
+    label: 'Planned failover', verb: 'Fail over without loss', route: 'POST /replicated-items/{item}/planned-failover', typed: true, look: true, bulk: true, preview: 'PlannedFailover',
     what: 'Brings the machine to rest, takes what it wrote last, starts it at the target. Nothing is lost, or it does not happen.',
     title: (name) => `Fail over ${name} to the target without loss?`,
     lines: ({ item }) => [
@@ -89,7 +92,7 @@ export const OPERATIONS: Record<string, Operation> = {
     ],
   },
   UnplannedFailover: {
-    label: 'Unplanned failover', verb: 'Fail over', route: 'POST /replicated-items/{item}/unplanned-failover', points: true, sync: true, typed: true, look: true, bulk: true, preview: 'real',
+    label: 'Unplanned failover', verb: 'Fail over', route: 'POST /replicated-items/{item}/unplanned-failover', points: true, sync: true, typed: true, look: true, bulk: true, preview: 'UnplannedFailover',
     what: 'Starts the machine at the target for real and shuts the source out.',
     title: (name) => `Fail over ${name} to the target?`,
     body: (order) => ({ recoveryPoint: point(order), lastSync: order.lastSync }),
@@ -108,7 +111,7 @@ export const OPERATIONS: Record<string, Operation> = {
     },
   },
   ChangeRecoveryPoint: {
-    label: 'Change the recovery point', verb: 'Change the point', route: 'POST /replicated-items/{item}/change-recovery-point', points: true, typed: true, look: true, preview: 'real',
+    label: 'Change the recovery point', verb: 'Change the point', route: 'POST /replicated-items/{item}/change-recovery-point', points: true, typed: true, look: true, preview: 'UnplannedFailover',
     what: 'Starts the failed-over machine from another point, before the commit.',
     title: (name) => `Start ${name} from another point?`,
     body: (order) => ({ recoveryPoint: point(order) }),
@@ -153,7 +156,7 @@ export const OPERATIONS: Record<string, Operation> = {
       ]),
   },
   Failback: {
-    label: 'Failback', verb: 'Fail back', route: 'POST /replicated-items/{item}/failback', typed: true,
+    label: 'Failback', verb: 'Fail back', route: 'POST /replicated-items/{item}/failback', typed: true, preview: 'Failback',
     what: 'Takes a reprotected machine home: stopped at the target, what it wrote last is taken, the disks are compared as a whole.',
     title: (name) => `Take ${name} home?`,
     lines: ({ item }) => [

@@ -8,6 +8,10 @@ test('a name is shown as what stands behind it', () => {
   expect(previewNetwork(nic('isolated', 'drill'), undefined)).toBe('Isolated network drill');
 });
 
+test('at home it has what it had', () => {
+  expect(previewNetwork(nic('source', '10.0.0.0/24'), undefined)).toBe('Its own network 10.0.0.0/24');
+});
+
 test('forwarded ports are not lost', () => {
   expect(previewNetwork(nic('user'), { mac: null, network: { kind: 'user', forwards: [{ hostPort: 8080, guestPort: 80 }] } })).toContain('8080→80');
 });

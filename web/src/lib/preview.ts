@@ -13,6 +13,7 @@ export function previewNetwork(nic: PreviewNic, own: Nic | undefined): string {
     case 'bridge': return `Bridge ${name} of the host`;
     case 'user': return 'Private, outgoing through the host';
     case 'isolatedUser': return 'Isolated, nothing leads out';
+    case 'source': return name ? `Its own network ${name}` : 'Its own network';
     default: return `Network ${name}`;
   }
 }
