@@ -405,7 +405,6 @@ impl Round {
             }
             Err(troubles) => {
                 this.tell(&this.order(RoundWord::RoundAbort, Duration::ZERO));
-                tracing::info!(group = %this.group.name, ?troubles, "no shared point");
                 this.vault.with_group_live(&this.group, |live| {
                     live.rounds += 1;
                     // Where nobody was asked, nothing was tried.
@@ -413,6 +412,10 @@ impl Round {
                         live.app_tried = Some(now_unix_nanos());
                     }
                     live.failing_since.get_or_insert_with(now_unix_nanos);
+                    // Each round finds the same, until somebody does something about it.
+                    if live.troubles != troubles {
+                        tracing::info!(group = %this.group.name, ?troubles, "no shared point");
+                    }
                     live.troubles = troubles;
                 });
                 false
