@@ -43,7 +43,7 @@ pub struct ReplicatedItem {
     pub allowed_operations: Vec<OperationView>,
     pub policy: String,
     pub rpo_threshold_seconds: u32,
-    /// Age of the newest consistent point at the target; null: there is none.
+    /// Age of the newest consistent point at the target; null: there is none, or none are made of it any more.
     pub rpo_seconds: Option<f64>,
     pub computed_at: Time,
     pub last_recovery_point: Option<PointRef>,
@@ -541,6 +541,7 @@ pub(super) fn view(state: &ApiState, row: ItemRow) -> Result<ReplicatedItem, Api
         rpo_seconds: live
             .last_good_point
             .as_ref()
+            .filter(|_| item.has_points_to_come())
             .map(|point| (now - point.instant_unix_nanos).max(0) as f64 / 1e9),
         computed_at: Time(now),
         progress: progress(&live),

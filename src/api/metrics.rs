@@ -170,12 +170,14 @@ fn replication(row: &ItemRow, live: &Live, now: i64, labels: &[(&str, &str)], ou
     );
     if let Some(point) = &live.last_good_point {
         let instant = point.instant_unix_nanos;
-        out.gauge(
-            "lifeboat_replication_rpo_seconds",
-            "Age of the newest recovery point that is durable at the target.",
-            labels,
-            seconds((now - instant).max(0)),
-        );
+        if row.item.has_points_to_come() {
+            out.gauge(
+                "lifeboat_replication_rpo_seconds",
+                "Age of the newest recovery point that is durable at the target.",
+                labels,
+                seconds((now - instant).max(0)),
+            );
+        }
         out.gauge(
             "lifeboat_last_recovery_point_timestamp_seconds",
             "Instant of the newest recovery point.",

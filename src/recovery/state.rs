@@ -480,6 +480,11 @@ impl Item {
         self.protection == ProtectionState::Unprotected && self.is_hydrated()
     }
 
+    /// Recovery points are made of it, or would be if nothing were in the way. Only then it has an RPO.
+    pub fn has_points_to_come(&self) -> bool {
+        self.protection != ProtectionState::Unprotected && !self.is_hydrated()
+    }
+
     /// Unprotected and known all the same.
     pub fn outlives_protection(&self) -> bool {
         self.protection == ProtectionState::Unprotected && (self.kept_points.is_some() || self.is_hydrated())

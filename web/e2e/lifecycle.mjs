@@ -285,6 +285,7 @@ try {
     await shot(contributor, 'dialog-lifecycle-hydrate-steps');
     await close(contributor);
     assert.ok(existsSync(join(own, 'lab1-asr', 'disk0.qcow2')), `${readdirSync(own)}`);
+    assert.equal((await item(contributor, 'lab1')).rpoSeconds ?? null, null, 'no points are made of it');
   });
   await step('it is started again from its files', async () => {
     const before = await entries(contributor, 'lab1');

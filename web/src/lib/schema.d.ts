@@ -2966,7 +2966,7 @@ export interface components {
                 revision: number;
                 /**
                  * Format: double
-                 * @description Age of the newest consistent point at the target; null: there is none.
+                 * @description Age of the newest consistent point at the target; null: there is none, or none are made of it any more.
                  */
                 rpoSeconds?: number | null;
                 /** Format: int32 */
@@ -3507,7 +3507,7 @@ export interface components {
             revision: number;
             /**
              * Format: double
-             * @description Age of the newest consistent point at the target; null: there is none.
+             * @description Age of the newest consistent point at the target; null: there is none, or none are made of it any more.
              */
             rpoSeconds?: number | null;
             /** Format: int32 */
