@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const MARK: &str = "machine.json";
@@ -117,13 +117,29 @@ fn mark_of(folder: &Path) -> io::Result<Option<Mark>> {
     Ok(serde_json::from_slice(&std::fs::read(path)?).ok())
 }
 
+/// The mark while it is being written. It names the job: a server that was killed here finds that the folder is its own.
+fn unfinished(folder: &Path, job: JobId) -> PathBuf {
+    folder.join(format!("{MARK}.{job}.new"))
+}
+
+/// Nothing is in it but what this job may have left there.
+fn is_free(folder: &Path, job: JobId) -> io::Result<bool> {
+    let own = unfinished(folder, job);
+    for entry in std::fs::read_dir(folder)? {
+        if entry?.path() != own {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn write_mark(context: &Context, folder: &Path) -> io::Result<()> {
     let machine = context.parameters.hydrated().map(|failover| failover.machine);
     let mark = Mark {
         hydrate_job: context.id,
         machine: machine.ok_or(io::ErrorKind::InvalidData)?,
     };
-    let unfinished = folder.join(format!("{MARK}.new"));
+    let unfinished = unfinished(folder, context.id);
     let mut file = File::options()
         .write(true)
         .create(true)
@@ -132,7 +148,7 @@ fn write_mark(context: &Context, folder: &Path) -> io::Result<()> {
         .open(&unfinished)?;
     file.write_all(&serde_json::to_vec_pretty(&mark)?)?;
     file.sync_all()?;
-    std::fs::rename(unfinished, folder.join(MARK))?;
+    std::fs::rename(&unfinished, folder.join(MARK))?;
     File::open(folder)?.sync_all()
 }
 
@@ -151,8 +167,7 @@ pub fn check_destination(context: &mut Context) -> Result<Done, Fault> {
             let ours = mark_of(folder)
                 .map_err(failed)?
                 .is_some_and(|mark| mark.hydrate_job == context.id);
-            let empty = std::fs::read_dir(folder).map_err(failed)?.next().is_none();
-            if !ours && !empty {
+            if !ours && !is_free(folder, context.id).map_err(failed)? {
                 return Err(failure(
                     "DestinationTaken",
                     format!("{} is there already, with files in it.", folder.display()),
@@ -216,10 +231,15 @@ pub fn remove_files(context: &mut Context) -> Result<(), JobError> {
             gone(std::fs::remove_file(&file.path)).map_err(failed)?;
         }
         gone(std::fs::remove_file(folder.join(MARK))).map_err(failed)?;
-        gone(std::fs::remove_file(folder.join(format!("{MARK}.new")))).map_err(failed)?;
-        gone(std::fs::remove_dir(folder)).map_err(failed)?;
     }
-    Ok(())
+    match is_free(folder, context.id) {
+        Ok(true) => {
+            gone(std::fs::remove_file(unfinished(folder, context.id))).map_err(failed)?;
+            gone(std::fs::remove_dir(folder)).map_err(failed)
+        }
+        // Somebody else's, or removed by an undo before this one.
+        other => gone(other.map(drop)).map_err(failed),
+    }
 }
 
 /// The undo of the copy, and of a pivot that failed: the machine runs on from its branches.
@@ -401,4 +421,21 @@ pub fn release_branches(context: &mut Context) -> Result<Done, Fault> {
         words += &format!(" Its recovery point is still held: {}", error.message);
     }
     Ok(Done::Succeeded(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_free_for_the_job_that_was_killed_while_it_took_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (JobId::new(), JobId::new());
+        assert!(is_free(folder.path(), own).unwrap());
+        std::fs::write(unfinished(folder.path(), own), "{").unwrap();
+        assert!(is_free(folder.path(), own).unwrap());
+        assert!(!is_free(folder.path(), other).unwrap());
+        std::fs::write(folder.path().join("disk0.raw"), "precious").unwrap();
+        assert!(!is_free(folder.path(), own).unwrap());
+    }
 }
