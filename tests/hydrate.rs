@@ -241,7 +241,8 @@ fn a_machine_at_work_is_hydrated_and_its_migration_is_completed() {
         },
         &[],
     );
-    let at_least = works_on(port(&status), 1);
+    // The last entry may be written and not yet be durable: only those before it were acknowledged.
+    let at_least = works_on(port(&status), 1) - 1;
     // Its power goes, and it is started again: from the file, with all that it wrote.
     let power = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(power, rustix::process::Signal::KILL).unwrap();
@@ -263,9 +264,13 @@ fn a_machine_at_work_is_hydrated_and_its_migration_is_completed() {
         assert!(Instant::now() < end, "no verdict: {boot}");
         std::thread::sleep(Duration::from_millis(100));
     };
-    eprintln!("from its file: {verdict:?}");
+    eprintln!("{at_least} entries were durable; from its file: {verdict:?}");
     assert!(verdict.ok(), "{verdict:?}");
-    assert!(verdict.ledger.unwrap().0 >= at_least, "entries are missing");
+    let held = verdict.ledger.unwrap().0;
+    assert!(
+        held >= at_least,
+        "{at_least} entries were durable, {held} are held"
+    );
     works_on(port(&status), 5);
 
     let job = ordered(&site, &complete);
