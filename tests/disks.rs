@@ -130,15 +130,7 @@ impl Bed {
         wait_for("an inventory of both disks", || {
             (bed.machine()["machine"]["disks"].as_array()?.len() == 2).then_some(())
         });
-        bed.site.cli(&[
-            "policy",
-            "create",
-            "quick",
-            "--crash-consistent-seconds",
-            "5",
-            "--app-consistent-seconds",
-            "0",
-        ]);
+        bed.site.quick_policy("5");
         bed.site.cli(&["protect", "web1", "--policy", "quick", "--wait"]);
         bed.next_point();
         bed

@@ -189,15 +189,7 @@ fn the_second_never_holds_what_the_first_has_not() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::start();
-    site.cli(&[
-        "policy",
-        "create",
-        "quick",
-        "--crash-consistent-seconds",
-        "5",
-        "--app-consistent-seconds",
-        "0",
-    ]);
+    site.quick_policy("5");
     let mut machines = vec![
         Machine::new(&site, folder.path(), "first"),
         Machine::new(&site, folder.path(), "second"),
@@ -357,15 +349,7 @@ fn applications_of_all_are_at_rest_or_the_point_says_less() {
     }
     let folder = tempfile::tempdir().unwrap();
     let site = Site::start();
-    site.cli(&[
-        "policy",
-        "create",
-        "quick",
-        "--crash-consistent-seconds",
-        "60",
-        "--app-consistent-seconds",
-        "0",
-    ]);
+    site.quick_policy("60");
     let machines = vec![
         Machine::new(&site, folder.path(), "first"),
         Machine::new(&site, folder.path(), "second"),
@@ -431,15 +415,7 @@ fn a_round_that_breaks_off_leaves_nothing_frozen_and_shares_nothing_false() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::start();
-    site.cli(&[
-        "policy",
-        "create",
-        "quick",
-        "--crash-consistent-seconds",
-        "5",
-        "--app-consistent-seconds",
-        "0",
-    ]);
+    site.quick_policy("5");
     let mut machines = vec![
         Machine::new(&site, folder.path(), "first"),
         Machine::new(&site, folder.path(), "second"),

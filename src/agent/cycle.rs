@@ -206,17 +206,20 @@ impl Reserve {
         Ok(())
     }
 
-    /// A point was made of so many bytes read at the freeze; what it needs no more is given back.
-    fn used(&mut self, bytes: u64) -> Result<(), CycleError> {
+    /// A point was made of so many bytes read at the freeze; what it needs no more is given back. The point is made: where
+    /// there is no memory to take less, the room stays as it is.
+    fn used(&mut self, bytes: u64) {
         self.quiet_points = if bytes <= RESERVE_BYTES as u64 / 4 {
             self.quiet_points.saturating_add(1)
         } else {
             0
         };
-        if self.quiet_points >= QUIET_POINTS && self.memory.len() > RESERVE_BYTES {
-            self.memory = Self::memory(RESERVE_BYTES)?;
+        if self.quiet_points >= QUIET_POINTS
+            && self.memory.len() > RESERVE_BYTES
+            && let Ok(less) = Self::memory(RESERVE_BYTES)
+        {
+            self.memory = less;
         }
-        Ok(())
     }
 }
 
@@ -458,13 +461,13 @@ pub fn run(
         ship.share(shared);
     }
     let point = ship.seal(spec)?;
-    reserve.used(taken.bytes)?;
     for disk in disks.iter_mut() {
         disk.acknowledge_below(u64::MAX);
         if !disk.source.has_gaps() {
             disk.source.compared(point);
         }
     }
+    reserve.used(taken.bytes);
     Ok(CycleReport {
         point,
         instant_unix_nanos: taken.instant,

@@ -71,6 +71,17 @@ impl Site {
         last["job"].clone()
     }
 
+    /// The policy `quick`: crash-consistent points only, this often.
+    pub fn quick_policy(&self, seconds: &str) {
+        let every = [
+            "--crash-consistent-seconds",
+            seconds,
+            "--app-consistent-seconds",
+            "0",
+        ];
+        self.cli(&[&["policy", "create", "quick"][..], &every].concat());
+    }
+
     /// The machine joins with these disks.
     pub fn join<D: AsRef<Path>>(&self, name: &str, state: &Path, disks: &[D]) {
         let made = self.cli(&["server", "join-token", "--address", "127.0.0.1"]);

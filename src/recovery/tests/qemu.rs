@@ -290,6 +290,18 @@ fn a_copy_under_way_outlives_the_server_and_a_stopped_machine_is_hydrated_too() 
     QemuCompute::new().destroy(&machine).unwrap();
 }
 
+/// Empty, as large as the disk.
+fn raw_file(folder: &Path) -> DiskFile {
+    let path = folder.join("disk0.raw");
+    let made = std::fs::File::create(&path).unwrap();
+    made.set_len(DISK_BYTES).unwrap();
+    DiskFile {
+        path,
+        format: DiskFormat::Raw,
+        size_bytes: DISK_BYTES,
+    }
+}
+
 /// A pivot that fails when one disk is moved already: both go back, and the guest notices nothing but a pause.
 #[test]
 fn a_pivot_is_taken_back_while_the_machine_is_held() {
@@ -297,15 +309,7 @@ fn a_pivot_is_taken_back_while_the_machine_is_held() {
     let pid = is_running(&bed, false);
     let machine = bed.item().failover.unwrap().machine;
     let compute = QemuCompute::new();
-    let file = DiskFile {
-        path: folder.path().join("disk0.raw"),
-        format: DiskFormat::Raw,
-        size_bytes: DISK_BYTES,
-    };
-    std::fs::File::create(&file.path)
-        .unwrap()
-        .set_len(DISK_BYTES)
-        .unwrap();
+    let file = raw_file(folder.path());
     for keeps in [false, false, true] {
         for _ in 0..2 {
             compute.mirror(&machine, std::slice::from_ref(&file)).unwrap();
@@ -370,15 +374,7 @@ fn a_destination_that_is_full_fails_the_copy_and_the_machine_runs_on() {
     assert_eq!(entries(folder.path()), Vec::<String>::new());
     // And on the way.
     let compute = QemuCompute::new();
-    let file = DiskFile {
-        path: folder.path().join("disk0.raw"),
-        format: DiskFormat::Raw,
-        size_bytes: DISK_BYTES,
-    };
-    std::fs::File::create(&file.path)
-        .unwrap()
-        .set_len(DISK_BYTES)
-        .unwrap();
+    let file = raw_file(folder.path());
     compute.mirror(&machine, std::slice::from_ref(&file)).unwrap();
     let deadline = Instant::now() + PATIENCE;
     let why = loop {

@@ -56,14 +56,6 @@ struct Findings {
     left: Vec<String>,
 }
 
-impl Findings {
-    /// `who` in the guest gives the NIC its address, as the file says.
-    fn sets(&mut self, who: &str, mac: &str, address: &NicAddress, path: &str) {
-        self.done
-            .push(format!("{who} sets {mac} to {} ({path})", address.cidr));
-    }
-}
-
 /// The NICs whose addresses nobody but the guest itself can set.
 fn wanted(spec: &MachineSpec) -> Vec<(usize, NicAddress)> {
     let own = |network: &Network| match network {
@@ -361,19 +353,34 @@ fn by_netplan(
     by_networkd(place, "netplan's systemd-networkd", nics, all)
 }
 
+/// A file of ours for each NIC: its path, what is in it, its mode.
+fn by_files(
+    place: &Place,
+    who: &str,
+    nics: &[(usize, NicAddress)],
+    all: &mut Findings,
+    file: impl Fn(usize, &str, &NicAddress) -> (String, String, u32),
+) -> Result<(), TargetError> {
+    for (number, address) in nics {
+        let mac = place.spec.mac(*number);
+        let (path, text, mode) = file(*number, &mac, address);
+        place.put(&path, text.as_bytes(), mode)?;
+        all.done
+            .push(format!("{who} sets {mac} to {} ({path})", address.cidr));
+    }
+    Ok(())
+}
+
 fn by_networkd(
     place: &Place,
     who: &str,
     nics: &[(usize, NicAddress)],
     all: &mut Findings,
 ) -> Result<(), TargetError> {
-    for (number, address) in nics {
-        let mac = place.spec.mac(*number);
+    by_files(place, who, nics, all, |number, mac, address| {
         let path = format!("/etc/systemd/network/00-lifeboat-{number}.network");
-        place.put(&path, settings::networkd(&mac, address).as_bytes(), 0o644)?;
-        all.sets(who, &mac, address, &path);
-    }
-    Ok(())
+        (path, settings::networkd(mac, address), 0o644)
+    })
 }
 
 fn by_network_manager(
@@ -382,15 +389,11 @@ fn by_network_manager(
     nics: &[(usize, NicAddress)],
     all: &mut Findings,
 ) -> Result<(), TargetError> {
-    for (number, address) in nics {
-        let mac = place.spec.mac(*number);
+    by_files(place, who, nics, all, |number, mac, address| {
         let path = format!("/etc/NetworkManager/system-connections/lifeboat-{number}.nmconnection");
-        let text = settings::keyfile(*number, &mac, address);
         // It reads no profile that others may read.
-        place.put(&path, text.as_bytes(), 0o600)?;
-        all.sets(who, &mac, address, &path);
-    }
-    Ok(())
+        (path, settings::keyfile(number, mac, address), 0o600)
+    })
 }
 
 /// False: ifupdown has none of these NICs.

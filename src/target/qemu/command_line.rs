@@ -153,11 +153,11 @@ fn disks(spec: &MachineSpec, add: &mut impl FnMut(&str, String)) {
         let node = match &disk.file {
             Some(file) => file_node(file, &format!("disk{index}")),
             None => json!({
-            "driver": "nbd", "node-name": format!("disk{index}"),
-            "server": { "type": "unix", "path": disk.socket }, "export": disk.export,
-            "reconnect-delay": RECONNECT_SECONDS,
-            // Flushes reach the server; discards too. The server's answer is what the guest gets.
-            "cache": { "direct": false, "no-flush": false }, "discard": "unmap",
+                "driver": "nbd", "node-name": format!("disk{index}"),
+                "server": { "type": "unix", "path": disk.socket }, "export": disk.export,
+                "reconnect-delay": RECONNECT_SECONDS,
+                // Flushes reach the server; discards too. The server's answer is what the guest gets.
+                "cache": { "direct": false, "no-flush": false }, "discard": "unmap",
             }),
         };
         add("-blockdev", node.to_string());

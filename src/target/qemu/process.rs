@@ -96,12 +96,12 @@ impl Process {
     pub fn raise_file_limit(&self, bytes: u64) -> io::Result<()> {
         use rustix::process::{Resource, Rlimit, prlimit};
         let pid = Pid::from_raw(self.pid as i32);
-        let unlimited = Rlimit {
+        let limit = Rlimit {
             current: Some(bytes),
             maximum: None,
         };
         // Who it is was checked, and it holds its number for as long as it is not reaped.
-        prlimit(pid, Resource::Fsize, unlimited)?;
+        prlimit(pid, Resource::Fsize, limit)?;
         Ok(())
     }
 
